@@ -1,0 +1,149 @@
+"Turns a notebook that nbdev prepared for Quarto into one for MyST-NB."
+
+import ast
+import json
+import re
+from configparser import ConfigParser
+from fnmatch import fnmatch
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat.v4 import new_markdown_cell
+
+ROOT = Path(__file__).resolve().parents[1]
+ini = ConfigParser(delimiters=["="])
+ini.read(ROOT / "settings.ini", encoding="utf-8")
+SITE = ini["DEFAULT"]["doc_host"] + ini["DEFAULT"]["doc_baseurl"]
+NAV = {
+    "The method": ["0*"],
+    "The tagging study": ["1*"],
+    "The study": ["2*"],
+    "Experiments": [
+        *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup")
+    ],
+    "Guides": ["your_model", "your_data"],
+}
+TAGS = {
+    ("echo", "false"): "remove-input",
+    ("output", "false"): "remove-output",
+    ("code-fold", "true"): "hide-input",
+}
+
+
+def navigation():
+    "The reading order, as one list of pages for each group that has any."
+    names = sorted(p.stem for p in (ROOT / "nbs").glob("*.ipynb"))
+    for group, patterns in NAV.items():
+        pages = [n for p in patterns for n in names if fnmatch(n, p)]
+        if pages:
+            lines = ["```{toctree}", ":hidden:", f":caption: {group}", "", *pages, "```"]
+            yield new_markdown_cell("\n".join(lines))
+
+
+def options(cell):
+    "The `#|` options at the top of a code cell, which are taken off it."
+    opts, lines = {}, cell.source.split("\n")
+    while lines and lines[0].startswith("#|"):
+        key, _, val = lines.pop(0)[2:].partition(":")
+        opts[key.strip()] = val.strip().strip("\"'")
+    cell.source = "\n".join(lines)
+    return opts
+
+
+def target(page, name):
+    "What a link to a name of the library leads to. Sphinx takes capitals for small letters."
+    return f"api-{page}-" + re.sub("[A-Z]", lambda m: "-" + m[0].lower(), name)
+
+
+def links(text):
+    "nbdev's links to the hosted reference, as links inside this site."
+    link = r"\[`([\w.]+)`\]\(" + re.escape(SITE) + r"/([\w-]+)\.html#[\w.]+\)"
+    return re.sub(link, lambda m: f"[`{m[1]}`](#{target(m[2], m[1])})", text)
+
+
+def depth(markdown):
+    "The level of the last heading of a text, or 0."
+    text = re.sub(r"^(```|~~~).*?^\1", "", markdown, flags=re.M | re.S)
+    return len((re.findall(r"^(#+) ", text, re.M) or [""])[-1])
+
+
+def section(page, level, title, names):
+    "Where links to `names` lead: a heading, or without a title what comes next."
+    heading = f"{'#' * level} {title}\n\n" if title else ""
+    return "".join(f"({target(page, n)})=\n" for n in names) + heading
+
+
+def defined(source):
+    "What a cell defines: names at the top level, and `Class.method`."
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    for top in ast.parse(source).body:
+        if isinstance(top, kinds):
+            yield top.name
+            inner = top.body if isinstance(top, ast.ClassDef) else []
+            yield from (f"{top.name}.{x.name}" for x in inner if isinstance(x, kinds))
+
+
+def documented(cell):
+    "The name that a `show_doc` cell documents, and the Markdown that it gave."
+    for o in cell.get("outputs", []) if "show_doc(" in cell.source else []:
+        text = o.get("data", {}).get("text/markdown", "")
+        if found := re.search(r"^### (\S+).*?^```python\s*(.*?)\s*^```(.*)", text, re.M | re.S):
+            name, signature, rest = found.groups()
+            return name, f"```python\n{signature}\n```{rest}"
+    return "", ""
+
+
+def joined(cell):
+    "The cell, with its text as one string each (nbdev leaves lists of lines)."
+    if not isinstance(cell.source, str):
+        cell.source = "".join(cell.source)
+    for o in cell.get("outputs", []):
+        if "text" in o and not isinstance(o.text, str):
+            o.text = "".join(o.text)
+        for k, v in o.get("data", {}).items():
+            if isinstance(v, list):
+                o.data[k] = "".join(v)
+    return cell
+
+
+def read(text):
+    "The entry point that MyST-NB calls with a notebook's text."
+    raw = json.loads(text)
+    # sources are shown, so that the `show_doc` which nbdev adds for each says nothing new
+    raw["cells"] = [c for c in raw["cells"] if not c.pop("has_sd", False)]
+    nb = nbformat.from_dict(raw)
+    nb.cells = [joined(c) for c in nb.cells]
+    seen = {documented(c)[0] for c in nb.cells}
+    cells, level, page = [], 1, ""
+    for c in nb.cells:
+        if c.cell_type == "raw":  # front matter, that nbdev made of the first cell
+            meta = yaml.safe_load(c.source.strip().strip("-"))
+            page = meta["output-file"].removesuffix(".html")
+            cells.append(new_markdown_cell(f"# {meta['title']}\n\n*{meta['description']}*"))
+            if page == "index":
+                cells += navigation()
+            continue
+        if c.cell_type == "markdown":
+            c.source = links(c.source)
+            level = depth(c.source) or level
+        else:
+            name, doc = documented(c)
+            if name:
+                head = section(page, level + 1, f"`{name}`", [name])
+                cells.append(new_markdown_cell(head + links(doc)))
+                continue
+            opts = options(c)
+            if opts.get("code-summary") == "Exported source":
+                new = [n for n in defined(c.source) if n not in seen]
+                title = ", ".join(f"`{n}`" for n in new if n[0] != "_" and "." not in n)
+                if new:
+                    cells.append(new_markdown_cell(section(page, level + 1, title, new)))
+            c.metadata["tags"] = [t for (k, v), t in TAGS.items() if opts.get(k) == v]
+            if "fig-cap" in opts:
+                c.metadata["mystnb"] = {
+                    "figure": {"caption": opts["fig-cap"], "name": opts["label"]}
+                }
+        cells.append(c)
+    nb.cells = cells
+    return nb

@@ -1,0 +1,17 @@
+"Fixtures shared by the tests."
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    "The folder of measuring corpora, which are not part of the project."
+    folder = Path(os.environ.get("SPARSE_SHARING_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no measuring corpora at {folder}: set SPARSE_SHARING_DATA")
+    return folder

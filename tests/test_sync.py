@@ -5,14 +5,9 @@ import re
 import shutil
 
 import nbformat
-import papermill
 import pytest
 from helpers import NOTEBOOKS, ROOT, run
 
-EXPERIMENT = {
-    *("data_dir", "embeddings", "preset", "alpha", "min_density", "warmup", "epochs"),
-    *("seed", "n_seeds", "workers", "scheduler", "device", "results_dir"),
-}
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:work|tmp|root|home|Users)/\S*")
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
@@ -79,18 +74,6 @@ def test_numbered_notebooks_and_guides_run(fresh):
     run("nbdev_test", "--n_workers", "2", "--file_re", r"^(\d|index|your_)", cwd=fresh)
 
 
-@each_notebook
-def test_an_experiment_takes_the_parameters_of_all(path):
-    cells = nbformat.read(path, 4).cells
-    if not any("parameters" in c.metadata.get("tags", []) for c in cells):
-        assert re.match(r"\d|index|your_", path.stem), "no cell is tagged `parameters`"
-        return
-    found = papermill.inspect_notebook(str(path))
-    assert not EXPERIMENT - found.keys(), "parameters that every experiment takes are missing"
-    bare = [n for n, p in found.items() if not p["help"] or p["inferred_type_name"] == "None"]
-    assert not bare, f"parameters without a type or a comment: {bare}"
-
-
 def test_no_path_of_a_machine_is_committed():
     places = [
         *("*.md", "*.ini", "*.toml", "docs/*.*", "tests/*.py", "sparse_sharing/*.py"),
@@ -119,3 +102,25 @@ def test_the_front_page_names_every_notebook():
     assert sorted(named) == sorted(p.stem for p in NOTEBOOKS if p.stem != "index")
     numbered = [n for n in named if n[0].isdigit()]
     assert numbered == sorted(numbered) == named[: len(numbered)]
+
+
+def phrases(words: list[str]) -> set[tuple[str, ...]]:
+    "Six words in a row, most of them no numbers and no short words."
+    runs = zip(*(words[i:] for i in range(6)), strict=False)
+    return {r for r in runs if sum(len(w) > 2 and w.isalpha() for w in r) >= 4}
+
+
+def test_no_sentence_of_a_corpus_that_is_not_ours(data_dir):
+    "As running text, and as a column of words beside a column of tags."
+    theirs = set()
+    for path in [*data_dir.glob("conll200*/*"), *data_dir.glob("chunklink/*")]:
+        for sentence in path.read_text(encoding="utf-8").split("\n\n"):
+            rows = [line.split() for line in sentence.splitlines() if len(line.split()) > 2]
+            theirs |= phrases([r[0] for r in rows])
+            theirs |= phrases([w for r in rows for w in r[:2]])
+    assert len(theirs) > 100_000
+    files = [*NOTEBOOKS, *ROOT.glob("nbs/**/*.csv"), *ROOT.glob("tests/*.py")]
+    for path in files:
+        text = re.sub(r"<[^>]*>|\\[nt]", " ", path.read_text(encoding="utf-8"))
+        found = theirs & phrases(re.findall(r"[\w.$-]+", text))
+        assert not found, f"{path.name} quotes a corpus: {sorted(found)[:3]}"

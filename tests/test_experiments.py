@@ -1,0 +1,50 @@
+"The experiment notebooks: what each takes, and that it runs to its end, small."
+
+import re
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+from helpers import NOTEBOOKS
+
+EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r"\d|index|your_", p.stem)]
+PARAMETERS = {
+    *("data_dir", "embeddings", "preset", "alpha", "min_density", "warmup", "epochs"),
+    *("seed", "n_seeds", "workers", "scheduler", "device", "results_dir"),
+}
+SMALL = dict(alpha=0.4, min_density=0.65, warmup=1, epochs=1, workers=2)
+TABLES = {
+    "results": "experiment data preset system task seed metric dev test epoch parameters density seconds",
+    "curves": "system task seed epoch loss dev seconds",
+    "candidates": "task seed round density dev",
+    "overlap": "tasks seed overlap chance",
+}
+each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+
+
+@each_experiment
+def test_an_experiment_takes_the_parameters_of_all(path):
+    tags = [t for c in nbformat.read(path, 4).cells for t in c.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1
+    found = papermill.inspect_notebook(str(path))
+    assert not PARAMETERS - found.keys(), "parameters that every experiment takes are missing"
+    bare = [n for n, p in found.items() if not p["help"] or p["inferred_type_name"] == "None"]
+    assert not bare, f"parameters without a type or a comment: {bare}"
+
+
+@each_experiment
+def test_an_experiment_runs_and_writes_its_tables(path, tmp_path):
+    settings = SMALL | {"results_dir": str(tmp_path / "results")}
+    papermill.execute_notebook(
+        str(path),
+        str(tmp_path / "out.ipynb"),
+        settings,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(tmp_path),
+    )
+    assert (tmp_path / "results" / "run.json").is_file()
+    for name, columns in TABLES.items():
+        table = pd.read_csv(tmp_path / "results" / f"{name}.csv")
+        assert list(table) == columns.split() and len(table)

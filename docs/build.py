@@ -13,7 +13,7 @@ BUILD = ROOT / "docs" / "_build"
 
 if __name__ == "__main__":
     shutil.rmtree(BUILD, ignore_errors=True)
-    shutil.copytree(ROOT / "nbs", BUILD / "src", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(ROOT / "nbs", BUILD / "src", ignore=shutil.ignore_patterns(".*", "units"))
     for nb in (BUILD / "src").glob("*.ipynb"):  # pages show the code that the module is made of
         text = nb.read_text(encoding="utf-8")
         nb.write_text(re.sub(r'"#\|\s*export\b(?=\\n|")', '"#| exports', text), encoding="utf-8")

@@ -21,7 +21,9 @@ MODULES = sorted(p.name for p in (ROOT / "sparse_sharing").glob("*.py"))
 def wheel(tmp_path_factory):
     "The wheel, built from a copy: a build in the checkout would pick up what older ones left."
     copy = tmp_path_factory.mktemp("sources") / "copy"
-    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "_build", "__pycache__")
+    leave = shutil.ignore_patterns(
+        ".*", "build", "dist", "*.egg-info", "_build", "__pycache__", "units"
+    )
     shutil.copytree(ROOT, copy, ignore=leave)
     run("pip", "wheel", "--no-deps", "--no-build-isolation", "-w", "wheels", ".", cwd=copy)
     return next((copy / "wheels").glob("*.whl"))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sparse_sharing import report
+from sparse_sharing import figures, report
 
 matplotlib.use("agg")
 
@@ -207,7 +207,7 @@ def test_every_table_and_figure_says_where_its_numbers_come_from(two):
     for table in tables:
         assert label in table(r).caption
         assert label in table(r).to_html()
-    for figure in [report.density_figure, report.curve_figure, report.frontier_figure]:
+    for figure in [figures.density_figure, figures.curve_figure, figures.frontier_figure]:
         fig = figure(r)
         assert label in fig.get_suptitle()
         fig.canvas.draw()
@@ -276,7 +276,7 @@ def test_a_control_of_unknown_name_comes_last(folder):
     )
     r = report.load(folder)
     assert report.score_table(r).data.index[-1] == "random"
-    report.frontier_figure(r)
+    figures.frontier_figure(r)
 
 
 def test_tables_5_and_6_stand_beside_their_experiments(tmp_path):
@@ -327,19 +327,19 @@ def test_cost_table(two):
 
 
 def test_figures_show_each_task_with_one_colour_per_system(two):
-    fig = report.curve_figure(two)
+    fig = figures.curve_figure(two)
     assert [ax.get_title() for ax in fig.axes] == ["POS", "NER", "Chunking"]
     (legend,) = fig.legends
     got = {
         t.get_text(): h.get_color()
         for t, h in zip(legend.texts, legend.legend_handles, strict=True)
     }
-    assert got == {report.LABELS[s]: report.COLOURS[s] for s in SCORES}
-    assert len(set(report.COLOURS.values())) == len(report.COLOURS)
+    assert got == {report.LABELS[s]: figures.COLOURS[s] for s in SCORES}
+    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS)
 
 
 def test_density_figure_marks_the_chosen_and_the_dense(folder):
-    ax = report.density_figure(report.load(folder)).axes[0]
+    ax = figures.density_figure(report.load(folder)).axes[0]
     marks = {line.get_label(): line for line in ax.get_lines()}
     assert list(marks["dense, cannot be chosen"].get_xdata()) == [1]
     assert np.allclose(marks["chosen"].get_xdata(), 0.1 ** (3 / 20))
@@ -349,7 +349,7 @@ def test_density_figure_marks_the_chosen_and_the_dense(folder):
 
 def test_frontier_leaves_out_a_system_without_all_tasks(two):
     some = replace(two, results=two.results.query("system != 'hard' or task == 'pos'"))
-    ours = report.frontier_figure(some).axes[0]
+    ours = figures.frontier_figure(some).axes[0]
     assert len(ours.collections[0].get_offsets()) == 2
 
 
@@ -362,7 +362,7 @@ def test_half_a_run_shows_what_there_is(folder):
     assert report.density_table(r).data.empty and report.overlap_table(r).data.empty
     for style in [report.density_table(r), report.overlap_table(r), report.cost_table(r)]:
         assert "not comparable" in style.to_html()
-    for figure in [report.density_figure, report.curve_figure, report.frontier_figure]:
+    for figure in [figures.density_figure, figures.curve_figure, figures.frontier_figure]:
         figure(r).canvas.draw()
 
 

@@ -18,7 +18,7 @@ def fresh(tmp_path_factory):
     copy = tmp_path_factory.mktemp("fresh")
     for name in ["settings.ini", "README.md"]:
         shutil.copy2(ROOT / name, copy)
-    shutil.copytree(ROOT / "nbs", copy / "nbs")
+    shutil.copytree(ROOT / "nbs", copy / "nbs", ignore=shutil.ignore_patterns(".*", "units"))
     run("nbdev_clean", cwd=copy)
     run("nbdev_export", cwd=copy)
     return copy

@@ -1,0 +1,115 @@
+"Five tiny encoders of five kinds, and a toy task: what the tests of the method are run on."
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sparse_sharing.masks import Mask
+from sparse_sharing.sharing import HardSharing, SparseSharing
+from sparse_sharing.training import Task
+
+TASKS = "ab"
+
+
+def lstm():
+    return nn.LSTM(3, 4, num_layers=2, bidirectional=True), torch.randn(5, 6, 3)
+
+
+def conv():
+    net = nn.Sequential(
+        nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 8, 2), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+    )
+    return net, torch.randn(6, 2, 7)
+
+
+def transformer():
+    layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.1)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), torch.randn(4, 6, 8)
+
+
+def mlp():
+    net = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Dropout(0.2), nn.Linear(7, 8), nn.Tanh())
+    return net, torch.randn(6, 4)
+
+
+def table():
+    net = nn.Sequential(nn.Embedding(12, 5, padding_idx=0, sparse=True), nn.Linear(5, 8), nn.Tanh())
+    return net, torch.randint(12, (3, 6))
+
+
+ENCODERS = {f.__name__: f for f in (lstm, conv, transformer, mlp, table)}
+
+
+class Head(nn.Module):
+    "Two numbers for each example, from whatever an encoder of width 8 gives."
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = x[0] if isinstance(x, tuple) else x  # an LSTM also gives its last state
+        return self.linear(x.mean(0) if x.dim() == 3 else x)
+
+
+def heads(tasks=TASKS):
+    return {t: Head() for t in tasks}
+
+
+def masks_of(encoder, density=0.5, tasks=TASKS, seed=0):
+    "Random masks, one for each task."
+    draw = torch.Generator().manual_seed(seed)
+    return {t: Mask.random(encoder, density, draw) for t in tasks}
+
+
+def seeded(make, seed=0):
+    "An encoder, inputs for it and heads: always the same."
+    torch.manual_seed(seed)
+    return *make(), heads()
+
+
+def sparse(make, density=0.5, seed=0):
+    "A sparse model on an encoder, and inputs for it."
+    encoder, inputs, tops = seeded(make, seed)
+    return SparseSharing(encoder, tops, masks_of(encoder, density, seed=seed)), inputs
+
+
+def hard(make, seed=0):
+    "A dense model with the same first weights."
+    encoder, inputs, tops = seeded(make, seed)
+    return HardSharing(encoder, tops), inputs
+
+
+ROWS = torch.randn(72, 4, generator=torch.Generator().manual_seed(0))
+LABELS = {"a": (ROWS.sum(1) > 0).long(), "b": (ROWS[:, 0] > ROWS[:, 1]).long()}
+
+
+def toy_task(name, size=48, inputs=ROWS, **changes):
+    "A task on the first `size` of 48 rows, in mini-batches of 8, scored on the other 24."
+    y = LABELS[name]
+    parts = dict(
+        batches=lambda rng: np.array_split(rng.permutation(size), size // 8),
+        loss=lambda model, rows: F.cross_entropy(model(inputs[rows], name), y[rows]),
+        score=lambda model: (model(inputs[48:], name).argmax(1) == y[48:]).double().mean().item(),
+        size=size,
+    )
+    return Task(name, **(parts | changes))
+
+
+def bits(tensor):
+    "The bytes of a tensor's numbers, in the last dimension: two zeros are not the same here."
+    numbers = tensor.detach().contiguous()
+    return numbers.view(-1, 1).view(torch.uint8).view(*numbers.shape, numbers.element_size())
+
+
+def same(a, b):
+    "Whether two tensors, or two state dicts, are the same to the last bit."
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(bits(a), bits(b))
+    return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+
+
+def copied(model):
+    "The model's state as it is now."
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}

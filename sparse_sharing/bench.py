@@ -11,6 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -18,11 +19,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import Batch, Split
 from .masks import Mask
+from .sharing import Sharing
 from .systems import Data, build, predict, read_data, tagging_task
 from .tagger import BiLSTM, Encoder, Sizes
-from .training import SubnetSGD, train_step
+from .steps import SubnetSGD
+from .training import Task, train_step
 
 # %% ../nbs/23_bench.ipynb #23bench-499bdc
 WORK = 12 * 4 * 200 * 330  # floating-point operations of the LSTM per token, forward and backward
@@ -41,6 +44,11 @@ def _bare(layer: BiLSTM, batch: Batch, width: int) -> None:
     y: Tensor = layer.ltr(x)[0] + layer.rtl(x)[0]
     y.sum().backward()
     layer.zero_grad()
+
+
+def _step(model: Sharing, task: Task, split: Split, sentences: np.ndarray, sgd: SubnetSGD) -> None:
+    "Make a batch, and a training step with it."
+    train_step(model, task, split.batch(sentences), sgd, clip=5.0)
 
 
 def measure(
@@ -66,19 +74,11 @@ def measure(
     for i, batch in enumerate(train.shuffled(10, np.random.default_rng(0))):
         if i == batches + 10:
             break
-        row = dict(
-            floor_ms=WORK * batch.lengths.sum() / rate,
-            lstm_ms=_timed(lambda: _bare(layer, batch, sizes.word + sizes.filters)),  # noqa: B023
-        )
+        row = dict(floor_ms=WORK * batch.lengths.sum() / rate)
+        row["lstm_ms"] = _timed(partial(_bare, layer, batch, sizes.word + sizes.filters))
         for name, model in models.items():
             row[name] = _timed(
-                lambda: train_step(
-                    model,
-                    task,
-                    train.batch(batch.sentences),
-                    optimizers[name],
-                    5.0,  # noqa: B023
-                )
+                partial(_step, model, task, train, batch.sentences, optimizers[name])
             )
         if i >= 10:  # the first ones warm up
             for name, value in row.items():

@@ -232,7 +232,7 @@ class SoftSharing(Sharing):
             found = torch.stack(
                 [
                     stack.get_submodule(str(i))(x, inputs)
-                    for stack, x in zip(self.stacks.values(), xs)
+                    for stack, x in zip(self.stacks.values(), xs, strict=True)
                 ]
             )
             rows = alpha if i < depth - 1 else alpha[self.tasks.index(task)][None]

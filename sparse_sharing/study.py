@@ -143,6 +143,23 @@ class Experiment:
 Plan = dict[tuple[str, str, int], list[Unit]]  # (system, task or "all", seed) -> its units in order
 
 
+def _phases(
+    experiment: Experiment,
+    data: Data,
+    seed: int,
+    system: str,
+    tasks: tuple[str, ...],
+    masks: tuple[str, ...] = (),
+) -> list[Unit]:
+    "The two phases of a system."
+    s = experiment.settings
+    first = Unit(
+        "training", system, tasks, data.checksum, s.warmup, "warmup", seed,
+        masks=masks, keep="last", device=experiment.device, training=s.training,
+    )  # fmt: skip
+    return [first, replace(first, epochs=s.epochs, phase="main", start=first.name, keep="best")]
+
+
 def plan(
     experiment: Experiment,  # what is asked for
     data: Data,  # its corpus
@@ -156,17 +173,7 @@ def plan(
     rounds = next(z for z in range(10_000) if target(size, s.alpha, z) <= s.min_density * size)
     found: Plan = {}
     for seed in range(experiment.seed, experiment.seed + experiment.n_seeds):
-
-        def phases(system: str, tasks: tuple[str, ...], masks: tuple[str, ...] = ()) -> list[Unit]:
-            first = Unit(
-                "training", system, tasks, data.checksum, s.warmup, "warmup", seed,
-                masks=masks, keep="last", device=experiment.device, training=s.training,
-            )  # fmt: skip
-            return [
-                first,
-                replace(first, epochs=s.epochs, phase="main", start=first.name, keep="best"),
-            ]
-
+        phases = partial(_phases, experiment, data, seed)
         hard = phases("hard", TASKS)
         found["hard", "all", seed] = hard
         chosen: dict[str, dict[str, str]] = {"sparse": {}, "sparse_table4": {}}
@@ -332,12 +339,8 @@ def write_tables(
                 tables["curves"].append(row | dict(epoch=before + row["epoch"]))
             before += unit.epochs
         if system == "sparse":
-            masks = dict(
-                zip(
-                    units[-1].tasks,
-                    (Mask.load(folder / m / "mask.safetensors") for m in units[-1].masks),
-                )
-            )
+            loaded = [Mask.load(folder / m / "mask.safetensors") for m in units[-1].masks]
+            masks = dict(zip(units[-1].tasks, loaded, strict=True))
             for n in range(2, len(masks) + 1):
                 for group in combinations(masks, n):
                     some = [masks[t] for t in group]

@@ -136,7 +136,10 @@ def perform(
         unit.training,
         [tagging_task(t, data, unit.training.batch, unit.device) for t in unit.tasks],
     )
-    masks = {t: Mask.load(folder / m / "mask.safetensors") for t, m in zip(unit.tasks, unit.masks)}
+    masks = {
+        t: Mask.load(folder / m / "mask.safetensors")
+        for t, m in zip(unit.tasks, unit.masks, strict=False)
+    }
     model = build(unit.system, unit.tasks, data, how.sizes, unit.seed, masks or None)
     if unit.start:
         weights = load_file(folder / unit.start / "weights.safetensors")

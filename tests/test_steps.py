@@ -247,8 +247,11 @@ def twins(lr=0.05, momentum=0.9):
     torch.manual_seed(0)
     lazy, dense = (HardSharing(Words(k), {"a": nn.Identity()}) for k in (True, False))
     dense.load_state_dict(lazy.state_dict())
-    return lazy, SubnetSGD(lazy, lr, momentum), dense, torch.optim.SGD(
-        dense.parameters(), lr, momentum
+    return (
+        lazy,
+        SubnetSGD(lazy, lr, momentum),
+        dense,
+        torch.optim.SGD(dense.parameters(), lr, momentum),
     )
 
 
@@ -265,9 +268,7 @@ def step_on(model, optimizer, ids, clip=5.0):
 
 
 def close(a, b, largest=1e-5):
-    return all(
-        (a.get_parameter(n) - p).abs().max() < largest for n, p in b.named_parameters()
-    )
+    return all((a.get_parameter(n) - p).abs().max() < largest for n, p in b.named_parameters())
 
 
 class TestLazyTables:
@@ -278,7 +279,9 @@ class TestLazyTables:
         for i, ids in enumerate(IDS[:1000]):
             if i in (0, 300, 301, 650):
                 for optimizer in (ours, theirs):
-                    optimizer.param_groups[0]["lr"] *= (1, 0.3, 2, 0.5)[(i > 0) + (i > 300) + (i > 301)]
+                    optimizer.param_groups[0]["lr"] *= (1, 0.3, 2, 0.5)[
+                        (i > 0) + (i > 300) + (i > 301)
+                    ]
             step_on(lazy, ours, ids)
             step_on(dense, theirs, ids)
             if i % 40 == 0:  # read a few rows between steps, as scoring on dev does
@@ -325,10 +328,10 @@ class TestLazyTables:
 
     def test_two_losses_looked_up_before_their_two_steps(self):
         "The rows of the second loss have missed the first step when their own comes."
-        lazy, ours, dense, theirs = twins()
+        lazy, ours, dense, theirs = twins(0.01)
         for model, optimizer in ((lazy, ours), (dense, theirs)):
             for i in range(0, 60, 2):
-                losses = [model(ids, "a").square().sum() for ids in IDS[i : i + 2]]
+                losses = [(model(x, "a") - GOALS[x]).square().sum() for x in IDS[i : i + 2]]
                 grads = [torch.autograd.grad(x, list(model.parameters())) for x in losses]
                 for found in grads:
                     for p, g in zip(model.parameters(), found, strict=True):

@@ -23,6 +23,7 @@ from sparse_sharing import training, units
 from sparse_sharing.corpora import FormatError, read_corpus
 from sparse_sharing.masks import Mask, union
 from sparse_sharing.pruning import target
+from sparse_sharing.steps import SubnetSGD
 from sparse_sharing.systems import (
     TASKS,
     build,
@@ -32,7 +33,6 @@ from sparse_sharing.systems import (
     tagging_task,
 )
 from sparse_sharing.tagger import Sizes
-from sparse_sharing.steps import SubnetSGD
 from sparse_sharing.training import evaluate, fit
 from sparse_sharing.units import Training, Unit, candidates, load_result, perform
 
@@ -71,9 +71,10 @@ def masks(data):
 @pytest.fixture(scope="module")
 def trained(data):
     "A model after some steps, which predicts more than one tag."
-    model = build("hard", TASKS, data, SMALL, seed=0)
+    sizes = replace(SMALL, filters=10, hidden=20, dropout=0.0)
+    model = build("hard", TASKS, data, sizes, seed=0)
     tasks = [tagging_task(t, data, 10, "cpu") for t in TASKS]
-    fit(model, tasks, 12, optimizer=SubnetSGD(model), log=None)
+    fit(model, tasks, 6, optimizer=SubnetSGD(model), log=None)
     return model.eval()
 
 
@@ -591,11 +592,10 @@ class TestPerform:
             perform(unit, tmp_path, *source)
         assert load_result(tmp_path, unit) is None
 
-    def test_a_training_that_diverges_says_which(self, plan, source, tmp_path):
+    def test_a_training_that_diverges_is_not_done(self, plan, source, tmp_path):
         unit = replace(plan["warmup"], training=replace(HOW, lr=1e30, clip=1e30))
-        with pytest.raises(FloatingPointError, match="lower the learning rate") as error:
+        with pytest.raises(FloatingPointError, match="lower the learning rate"):
             perform(unit, tmp_path, *source)
-        assert unit.label in "\n".join([str(error.value), *getattr(error.value, "__notes__", [])])
         assert load_result(tmp_path, unit) is None
 
 

@@ -4,7 +4,6 @@ import random
 import zlib
 from pathlib import Path
 
-SIZES = {"eng.train": 60, "eng.testa": 20, "eng.testb": 20}
 WIDTH = 8  # of a word vector
 STEMS = "bar dol fen gim kul lor mep nas pid ruk sov tam vel zit".split()
 SUFFIXES = {"PER": "son", "LOC": "ville", "ORG": "tech", "MISC": "ian"}
@@ -32,10 +31,10 @@ def _sentence(rng: random.Random) -> list[str]:
     return [*lines, _line(".", ".", "O")]
 
 
-def write_corpus(folder: Path) -> Path:
+def write_corpus(folder: Path, n_train: int = 60) -> Path:
     "Write the three files; a tag of dev and test is not in training."
     folder.mkdir(parents=True, exist_ok=True)
-    for name, size in SIZES.items():
+    for name, size in {"eng.train": n_train, "eng.testa": 20, "eng.testb": 20}.items():
         rng = random.Random(name)
         sentences = [["-DOCSTART- -X- -X- O"], *(_sentence(rng) for _ in range(size))]
         if name != "eng.train":

@@ -91,6 +91,11 @@ def chosen(tables):
     return found | {"subnet": found["sparse"]}
 
 
+@pytest.fixture(scope="module")
+def planned(experiment, unbroken, source):
+    return plan(experiment, read_data(**source), unbroken[0] / "units")
+
+
 class TestTables:
     def test_their_columns(self, tables):
         assert {name: list(table) for name, table in tables.items()} == {
@@ -252,7 +257,7 @@ class TestRunningAgain:
             start_new_session=True,
         )
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + 300
             while time.monotonic() < end and done.poll() is None:
                 finished = len(list(home.glob("units/*/result.json")))
                 if finished >= 10 and list(home.glob("units/*/checkpoint.safetensors")):
@@ -340,10 +345,6 @@ class TestRunningAgain:
 
 
 class TestPlan:
-    @pytest.fixture(scope="class")
-    def planned(self, experiment, unbroken, source):
-        return plan(experiment, read_data(**source), unbroken[0] / "units")
-
     def test_all_is_done(self, planned, unbroken):
         units = [u for us in planned.values() for u in us]
         assert all(load_result(unbroken[0] / "units", u) for u in units)
@@ -450,7 +451,7 @@ class TestBench:
         assert bench.WORK == 12 * 4 * 200 * 330
 
     def test_the_command(self, tmp_path):
-        folder = write_corpus(tmp_path, n_train=300)
+        folder = write_corpus(tmp_path, n_train=150)
         done = subprocess.run(
             [sys.executable, "-m", "sparse_sharing.bench", "--json", "--data", str(folder)],
             capture_output=True,

@@ -17,7 +17,6 @@ from functools import partial
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -119,14 +118,8 @@ class Experiment:
     ) -> "Experiment":
         "The experiment that a notebook's parameters describe. Raises `ValueError` for a parameter it does not know."
         known = {f.name for f in dataclasses.fields(cls)} - {"name"}
-        own = {
-            k: v
-            for k, v in namespace.items()
-            if not k.startswith("_")
-            and k not in ("In", "Out", "exit", "quit", "open")
-            and not isinstance(v, (ModuleType, type))
-            and not callable(v)
-        }
+        plain = (str, int, float, type(None))  # what a parameter can be, and nothing else here is
+        own = {k: v for k, v in namespace.items() if k[0] != "_" and isinstance(v, plain)}
         if strange := sorted(set(own) - known):
             raise ValueError(
                 f"unknown parameter {', '.join(strange)}: this notebook knows {', '.join(sorted(known))}"

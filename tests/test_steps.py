@@ -387,6 +387,7 @@ class TestLazyTables:
             assert same(copied(copy), before)
             lazy(torch.arange(30), "a")  # and the model still catches up
         assert not same(copied(lazy), before) and same(copied(copy), before)
+        assert set(ours.state) <= set(lazy.parameters())
         second = SubnetSGD(copy)
         step_on(copy, second, IDS[10])
         assert not same(copied(copy), before)

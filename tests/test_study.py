@@ -289,6 +289,18 @@ class TestRunningAgain:
         assert ours["experiment"].pop("workers") == 2 and theirs["experiment"].pop("workers") == 1
         assert ours == theirs
 
+    def test_workers_end_with_the_process_that_started_them(self):
+        "Also if it alone is killed, as a notebook's kernel is."
+        worker = (
+            "import os, time; from sparse_sharing.units import end_with_parent as end;"
+            "end(os.getppid()); print('at work', flush=True); time.sleep(90)"
+        )
+        starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+        with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"at work\n"
+            process.kill()
+            process.communicate(timeout=60)  # until nobody is left who could write
+
     def test_the_place_of_the_results_is_in_no_name(self, experiment, unbroken, source, tmp_path):
         elsewhere = Experiment("exp1", **source, **SMALL, workers=2, results_dir=str(tmp_path))
         data = read_data(**source)
@@ -310,7 +322,7 @@ class TestRunningAgain:
 
     def test_a_unit_that_fails_is_named_and_stops_the_run(self, source, tmp_path, monkeypatch):
         class Threads(ThreadPoolExecutor):
-            def __init__(self, workers, env):
+            def __init__(self, workers, **_):
                 super().__init__(workers)
 
             def shutdown(self, wait, kill_workers):
@@ -386,7 +398,7 @@ class TestParameters:
             pass
 
         names = SMALL | source | dict(results_dir=str(tmp_path), np=np, Thing=Thing, print=print)
-        names |= dict(_secret=1, __name__="__main__", In=[], Out={}, exit=1, alpha=None)
+        names |= dict(_secret=1, __name__="__main__", In=[], Out={}, exit=print, alpha=None)
         experiment = Experiment.from_notebook("exp1", names)
         assert experiment.name == "exp1" and experiment.epochs == 2
         assert experiment.settings.alpha == PRESETS["quick"].alpha
@@ -397,6 +409,11 @@ class TestParameters:
         with pytest.raises(ValueError, match=f"unknown parameter {name}: this notebook knows") as e:
             Experiment.from_notebook("exp1", {"preset": "quick", name: 1})
         assert "n_seeds" in str(e.value) and "results_dir" in str(e.value)
+
+    @pytest.mark.parametrize("value", ["", 1, 0.5, None, True, [1], {"a": 1}])
+    def test_a_name_is_unknown_whatever_its_value(self, value):
+        with pytest.raises(ValueError, match="unknown parameter typo"):
+            Experiment.from_notebook("exp1", {"typo": value})
 
     @pytest.mark.parametrize(
         "wrong, message",

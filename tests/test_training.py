@@ -38,6 +38,11 @@ each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
 IDS = torch.randint(12, (72, 3), generator=torch.Generator().manual_seed(0))
 
 
+def groups(model):
+    "Encoder and heads, with rates of their own."
+    return [dict(params=model.encoder.parameters()), dict(params=model.heads.parameters(), lr=0.3)]
+
+
 def two_tasks(**changes):
     "48 rows for a, 16 for b: of four draws, three are of a."
     return [toy_task("a", 48, **changes), toy_task("b", 16, **changes)]
@@ -214,6 +219,21 @@ class TestSteps:
                         outside = inside[name] == 0
                         assert torch.equal(bits(value)[outside], bits(old)[outside])
                         assert not torch.equal(value, old)
+
+    def test_the_schedule_sets_the_rate_of_each_epoch(self):
+        model, tasks = start()
+        optimizer, rates = torch.optim.SGD(groups(model), 0.1), []
+        plain = tasks[0].loss
+
+        def loss(m, batch):
+            rates.append([g["lr"] for g in optimizer.param_groups])
+            return plain(m, batch)
+
+        task = replace(tasks[0], loss=loss)
+        quiet(model, [task], 3, steps=2, optimizer=optimizer, schedule=lambda epoch: 2.0**-epoch)
+        factors = [1, 1, 0.5, 0.5, 0.25, 0.25]
+        assert rates == [[0.1 * f, 0.3 * f] for f in factors]
+        assert [g["lr"] for g in optimizer.param_groups] == [0.1, 0.3]
 
 
 class TestHardSharingIsAllOnes:

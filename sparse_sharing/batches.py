@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['read_glove', 'Vocabulary', 'coverage', 'Batch', 'Split', 'encode']
 
-# %% ../nbs/13_batches.ipynb #13batche-fc1985
+# %% ../nbs/13_batches.ipynb #13batche-ec0354
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -44,7 +45,15 @@ def read_glove(
                 word = line[: line.index(b" ")].decode("utf-8")
                 if word in wanted:
                     rows[word] = np.array(line.split()[-width:], dtype=np.float32)
-    except (EOFError, gzip.BadGzipFile) as error:
+                    if not np.isfinite(rows[word]).all():
+                        raise FormatError(
+                            f"{path}:{number}: the row of {word!r} has nan or inf. Fetch the file again."
+                        )
+            if number and not line.endswith(b"\n"):
+                raise FormatError(
+                    f"{path}:{number}: the last row has no end of line, so it may be broken off. Fetch the file again."
+                )
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FormatError(f"{path}:{number}: {error}. Fetch the file again.") from None
     except ValueError as error:
         if isinstance(error, FormatError):
@@ -102,7 +111,7 @@ class Vocabulary:
         bound = (3 / width) ** 0.5
         table = np.random.default_rng(seed).uniform(-bound, bound, (len(self.words), width))
         table[0] = 0
-        for i, word in enumerate(self.words):
+        for i, word in enumerate(self.words[2:], 2):
             if word in rows:
                 if len(rows[word]) != width:
                     raise ValueError(
@@ -242,8 +251,8 @@ def encode(
     "Translate sentences into flat arrays. Raises `ValueError` for an empty list."
     if not sentences:
         raise ValueError("no sentences to encode: is the split empty?")
-    word_row = {w: i for i, w in enumerate(vocab.words)}
-    char_row = {c: i for i, c in enumerate(vocab.chars)}
+    word_row = {w: i for i, w in enumerate(vocab.words) if i > 1}
+    char_row = {c: i for i, c in enumerate(vocab.chars) if i > 1}
     forms: dict[str, int] = {}
     tokens = [forms.setdefault(w, len(forms)) for s in sentences for w in s.words]
     form_chars = np.zeros((len(forms), max(map(len, forms))), dtype=np.int64)

@@ -22,9 +22,9 @@ from torch import Tensor
 from .batches import Batch, Split
 from .masks import Mask
 from .sharing import Sharing
+from .steps import SubnetSGD
 from .systems import Data, build, predict, read_data, tagging_task
 from .tagger import BiLSTM, Encoder, Sizes
-from .steps import SubnetSGD
 from .training import Task, train_step
 
 # %% ../nbs/23_bench.ipynb #23bench-499bdc
@@ -57,6 +57,10 @@ def measure(
     sizes: Sizes = Sizes(),  # noqa: B008  (frozen) of the encoder
 ) -> dict[str, float]:  # floor_ms, lstm_ms, dense_ms, masked_ms, eval_tokens_per_s: medians
     "Time training steps on batches of ten sentences, one thread, in turn."
+    if len(data.splits["train"]) < 10 * (batches + 10):
+        raise ValueError(
+            f"too few sentences for {batches} batches of ten, and ten to warm up: ask for fewer"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     train, dev = data.splits["train"], data.splits["dev"]

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 import sparse_sharing.paper as paper
 from sparse_sharing.report import (
@@ -115,6 +115,7 @@ def curve_figure(
         span = late.max() - late.min()
         ax.set_ylim(late.min() - 0.5 * span, rows["dev"].max() + 0.1 * span)
         ax.set(ylabel="")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _legend(fig, axes)
 
 # %% ../nbs/24_figures.ipynb #24figure-a0b78f

@@ -113,6 +113,10 @@ def imp(
         raise ValueError(
             f"alpha is {alpha} and min_density {min_density}: both are shares between 0 and 1"
         )
+    if task.name not in model.tasks:
+        raise ValueError(f"no task {task.name!r}: this model knows {', '.join(model.tasks)}")
+    if options.get("checkpoint"):
+        raise ValueError("rounds cannot share a checkpoint: call `imp_round` with one for each")
     mask = Mask.ones(model.encoder, names)
     found: list[Candidate] = []
     while True:

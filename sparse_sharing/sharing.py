@@ -41,8 +41,7 @@ class Sharing(nn.Module):
         task: str,  # whose part of the encoder and whose head to use
     ) -> Any:  # what that head gives
         "The task's head on the task's encoding. Raises `KeyError` for an unknown task."
-        if task not in self.heads:
-            raise KeyError(f"no task {task!r}: this model knows {', '.join(self.tasks)}")
+        self._known(task)
         return self.heads[task](self.encode(inputs, task))
 
     def encode(
@@ -51,6 +50,7 @@ class Sharing(nn.Module):
         task: str,  # whose part of the encoder to use
     ) -> Any:  # what the encoder gives
         "The inputs as the task's part of the encoder sees them."
+        self._known(task)
         encoder = self.get_submodule(self._home(task))
         factors = self._factors.get(task)
         if not factors:
@@ -64,6 +64,7 @@ class Sharing(nn.Module):
         task: str,  # name of a task
     ) -> dict[str, Tensor]:  # name as in `named_parameters` -> 0/1 factors of its shape
         "The parameters that belong to a task only in part. One that is not named belongs to it whole, if it is used."
+        self._known(task)
         return {f"{self._home(task)}.{n}": f for n, f in self._factors.get(task, {}).items()}
 
     def count_parameters(self) -> int:  # weights and biases
@@ -79,6 +80,11 @@ class Sharing(nn.Module):
             for name, p in self.named_parameters()
             if id(p) not in embeddings and not name.startswith("heads.")
         )
+
+    def _known(self, task: str) -> None:
+        "Raises `KeyError` for a task without a head."
+        if task not in self.heads:
+            raise KeyError(f"no task {task!r}: this model knows {', '.join(self.tasks)}")
 
     def _home(self, task: str) -> str:
         "Name of the module that encodes for a task."
@@ -137,6 +143,7 @@ class SparseSharing(HardSharing):
         super().__init__(encoder, heads)
         self._mask(masks)
         self.masks = dict(masks)
+        union(self.masks.values())  # raises if they are over different parameters
 
     def count_parameters(self) -> int:
         "As the paper counts: a weight that at least one task keeps, and all that is never pruned."

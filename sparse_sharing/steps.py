@@ -5,14 +5,29 @@
 # %% auto #0
 __all__ = ['SubnetSGD', 'subnet_step', 'clip_gradients']
 
-# %% ../nbs/02_steps.ipynb #02steps-fa1c6e
+# %% ../nbs/02_steps.ipynb #02steps-0e7b21
+import weakref
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .sharing import Sharing
 
-# %% ../nbs/02_steps.ipynb #02steps-18ecf7
+# %% ../nbs/02_steps.ipynb #02steps-6ac335
+def _look_up(
+    owner: "weakref.ref[SubnetSGD]",
+    table: nn.Embedding,
+    args: tuple[Tensor, ...],
+    kwargs: dict[str, Tensor],
+) -> None:
+    "Bring the rows that a forward pass is about to read up to date."
+    optimizer, weight = owner(), table.get_parameter("weight")
+    if optimizer is not None and weight in optimizer._tables:
+        optimizer._catch_up(weight, (args[0] if args else kwargs["input"]).unique())
+
+
 class SubnetSGD(Optimizer):
     """SGD with momentum and weight decay, whose step changes nothing outside a task's subnet.
 
@@ -37,8 +52,20 @@ class SubnetSGD(Optimizer):
             raise ValueError(
                 "sparse gradients know no weight decay: set it to 0, or the embedding's `sparse` to False"
             )
+        masked = {n for t in model.tasks for n in model.subnet(t)}
+        if bad := [n for n, p in self._named if n in masked and any(p is w for w in weights)]:
+            raise ValueError(
+                f"{bad[0]!r} has sparse gradients and a mask: leave it out of the masks"
+            )
+        if any(isinstance(m, nn.EmbeddingBag) and m.sparse for m in model.modules()):
+            raise ValueError(
+                "EmbeddingBag with sparse gradients is not supported: set its `sparse` to False"
+            )
         self._tables = dict.fromkeys(weights, lr)  # with the rate of the pending updates
-        self._hooks = [m.register_forward_pre_hook(self._look_up) for m in tables]
+        hook = partial(
+            _look_up, weakref.ref(self)
+        )  # a copy of the model does not copy its optimiser
+        self._hooks = [m.register_forward_pre_hook(hook, with_kwargs=True) for m in tables]
 
     @torch.no_grad()
     def step(  # type: ignore[override]  # a step belongs to a task
@@ -76,15 +103,12 @@ class SubnetSGD(Optimizer):
             state["velocity"] = torch.zeros_like(p)
             state["touched"] = torch.zeros(len(p), dtype=torch.long, device=p.device)
             state["steps"] = torch.zeros((), dtype=torch.long, device=p.device)
+        self._catch_up(p, rows)  # if other steps came between looking up and this one
         velocity = state["velocity"][rows].mul_(mu).add_(g.values())
         state["steps"] += 1
         state["velocity"].index_copy_(0, rows, velocity)
         state["touched"].index_copy_(0, rows, state["steps"].expand(len(rows)))
         p.index_add_(0, rows, velocity, alpha=-lr)
-
-    def _look_up(self, table: nn.Embedding, inputs: tuple[Tensor, ...]) -> None:
-        "Bring the rows that a forward pass is about to read up to date."
-        self._catch_up(table.get_parameter("weight"), inputs[0].unique())
 
     @torch.no_grad()
     def _catch_up(self, p: nn.Parameter, rows: Tensor | None) -> None:
@@ -156,10 +180,12 @@ def clip_gradients(
             if p.grad.is_sparse:
                 p.grad = p.grad.coalesce()
             grads.append(p.grad.values() if p.grad.is_sparse else p.grad)
+    if not grads:
+        return 0.0
     norm = torch.linalg.vector_norm(
         torch.stack([torch.linalg.vector_norm(g) for g in grads])
     ).item()
-    if norm > largest:
+    if largest < norm < float("inf"):
         for g in grads:
             g.mul_(largest / norm)
     return norm

@@ -25,10 +25,19 @@ from loky import ProcessPoolExecutor
 
 from . import __version__
 from .masks import Mask, chance_overlap, overlap_ratio
+from .paper import table4
 from .pruning import nearest, select, target
 from .systems import TASKS, Data, read_data
 from .tagger import Encoder, Sizes
-from .units import Training, Unit, candidates, load_result, perform, write_whole
+from sparse_sharing.units import (
+    Training,
+    Unit,
+    candidates,
+    end_with_parent,
+    load_result,
+    perform,
+    write_whole,
+)
 
 # %% ../nbs/21_study.ipynb #21study-364ed8
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ PRESETS: dict[str, Settings] = {
         alpha=0.1, min_density=0.1, warmup=20, epochs=100, round_epochs=100, magnitudes="last"
     ),
 }
-DENSITIES = {"exp1": {"pos": 0.5012, "ner": 0.5623, "chunk": 0.4467}}  # the paper's Table 4
+DENSITIES = {"exp1": dict(table4().query("experiment == 'exp1'")[["task", "density"]].to_numpy())}
 
 # %% ../nbs/21_study.ipynb #21study-172d81
 @dataclass(frozen=True)
@@ -80,12 +89,14 @@ class Experiment:
     results_dir: str = "results"  # where units and tables are written, and found again
 
     def __post_init__(self) -> None:
+        if self.name not in DENSITIES:
+            raise ValueError(f"no experiment {self.name!r}: take one of {', '.join(DENSITIES)}")
         if self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset!r}: take one of {', '.join(PRESETS)}")
         for name, low, high in [("alpha", 0, 1), ("min_density", 0, 1)]:
             value = getattr(self, name)
-            if value is not None and not low < value < high:
-                raise ValueError(f"{name} is {value}: it is a share between {low} and {high}")
+            if value is not None and not (isinstance(value, (int, float)) and low < value < high):
+                raise ValueError(f"{name} is {value!r}: it is a share between {low} and {high}")
         for name, least in [
             ("warmup", 0),
             ("epochs", 1),
@@ -108,7 +119,10 @@ class Experiment:
             raise ValueError(
                 f"embeddings is {self.embeddings!r}, and there is no such file: give a GloVe text file, or nothing for random vectors"
             )
-        torch.device(self.device)
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device is {self.device!r}, which is not there: {error}") from None
 
     @classmethod
     def from_notebook(
@@ -118,8 +132,12 @@ class Experiment:
     ) -> "Experiment":
         "The experiment that a notebook's parameters describe. Raises `ValueError` for a parameter it does not know."
         known = {f.name for f in dataclasses.fields(cls)} - {"name"}
-        plain = (str, int, float, type(None))  # what a parameter can be, and nothing else here is
-        own = {k: v for k, v in namespace.items() if k[0] != "_" and isinstance(v, plain)}
+        plain = (str, int, float, type(None), list, dict)  # what papermill can pass
+        own: dict[str, Any] = {
+            k: v
+            for k, v in namespace.items()
+            if k[0] != "_" and k not in ("In", "Out") and isinstance(v, plain)
+        }
         if strange := sorted(set(own) - known):
             raise ValueError(
                 f"unknown parameter {', '.join(strange)}: this notebook knows {', '.join(sorted(known))}"
@@ -221,7 +239,9 @@ def run(
     running: dict[Future[None], Unit] = {}
     printed: dict[str, int] = {}
     environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    pool = ProcessPoolExecutor(experiment.workers, env=environment)
+    pool = ProcessPoolExecutor(
+        experiment.workers, env=environment, initializer=end_with_parent, initargs=(os.getpid(),)
+    )
     try:
         while True:
             units = {u.name: u for us in plan(experiment, data, folder).values() for u in us}
@@ -250,8 +270,10 @@ def run(
                         log(line)
                     printed[unit.name] = len(lines)
             for job in finished:
-                running.pop(job)
-                job.result()
+                unit = running.pop(job)
+                if error := job.exception():
+                    log(f"{unit.label}  failed")
+                    raise error
     finally:
         pool.shutdown(wait=True, kill_workers=True)
     return write_tables(experiment, data)
@@ -260,7 +282,9 @@ def run(
 def _work_behind(units: Sequence[Unit]) -> dict[str, float]:
     "For each unit, its own cost and that of the longest chain of units that wait for it."
     behind: dict[str, float] = {}
-    for unit in sorted(units, key=lambda u: (u.phase == "main", u.round), reverse=True):
+    for unit in sorted(
+        units, key=lambda u: (u.phase == "main", u.kind == "round", u.round), reverse=True
+    ):
         after = [
             behind[u.name] for u in units if unit.name in (u.start, u.previous) and u.name in behind
         ]
@@ -283,16 +307,18 @@ def write_tables(
 ) -> (
     Path
 ):  # the folder of results.csv, curves.csv, candidates.csv, overlap.csv, run.json and masks/
-    "Collect the results of all finished units into tidy tables."
+    "Collect the results of the experiment's finished units into tidy tables."
     home = Path(experiment.results_dir)
     folder = home / "units"
     tables: dict[str, list[dict[str, Any]]] = {k: [] for k in COLUMNS}
-    planned = plan(experiment, data, folder)
+    planned, kept = plan(experiment, data, folder), set[Path]()
     for (system, task, seed), units in planned.items():
         if system == "imp":
             made = candidates(units, folder)
             for c in made:
-                c.mask.save(home / "masks" / f"{task}-seed{seed}-round{c.round:02}.safetensors")
+                path = home / "masks" / f"{task}-seed{seed}-round{c.round:02}.safetensors"
+                c.mask.save(path)
+                kept.add(path)
                 row = dict(task=task, seed=seed, round=c.round, density=c.mask.density, dev=c.dev)
                 tables["candidates"].append(row)
             continue
@@ -345,6 +371,8 @@ def write_tables(
                             chance=chance_overlap(some),
                         )  # fmt: skip
                     )
+    for path in set((home / "masks").glob("*.safetensors")) - kept:
+        path.unlink()  # of an earlier setting
     for name, rows in tables.items():
         write_whole(
             home / f"{name}.csv",

@@ -28,6 +28,10 @@ class Sizes:
     dropout: float = 0.5  # after the embedding layer and before the output layer
     word_dropout: float = 0.01  # share of training words that are read as unknown
 
+    def __post_init__(self) -> None:
+        if self.window % 2 == 0:
+            raise ValueError(f"window is {self.window}: it needs a middle, so take an odd number")
+
 # %% ../nbs/14_tagger.ipynb #14tagger-281f1e
 class CharCNN(nn.Module):
     "A word's characters as one vector: convolution, ReLU, maximum over the word (paper, *Base Model*)."
@@ -38,7 +42,8 @@ class CharCNN(nn.Module):
         sizes: Sizes,  # widths
     ):
         super().__init__()
-        self.embedding = nn.Embedding(chars, sizes.char, padding_idx=0)
+        self.embedding = nn.Embedding(chars, sizes.char)
+        nn.init.zeros_(self.embedding.weight[0])
         self.conv = nn.Conv1d(sizes.char, sizes.filters, sizes.window, padding=sizes.window // 2)
 
     def forward(
@@ -67,6 +72,8 @@ class Dropout(nn.Module):
     ):
         super().__init__()
         self.below = round(256 * p)
+        if not 0 <= self.below < 256:
+            raise ValueError(f"dropout is {p}: take a share from 0 to 0.99")
 
     def forward(
         self,

@@ -71,20 +71,29 @@ def evaluate(
     "Score each task on its dev data, without dropout. The model's mode is restored."
     was = model.training
     model.eval()
-    scores = {t.name: t.score(model) for t in tasks}
-    model.train(was)
-    return scores
+    try:
+        return {t.name: float(t.score(model)) for t in tasks}
+    finally:
+        model.train(was)
 
-# %% ../nbs/02_training.ipynb #02traini-dd295d
+# %% ../nbs/02_training.ipynb #02traini-8fc6b8
+def _digest(tensors: Iterable[Tensor]) -> str:
+    "Checksum of the content of tensors."
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return digest.hexdigest()
+
+
 def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     "Tensors and what is to be known of them, in one file that appears whole or not at all."
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(
-        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-        part,
-        {"about": json.dumps(about)},
-    )
+    whole = {k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}
+    text = json.dumps({**about, "sha256": _digest(whole.values())})
+    save_file(whole, part, {"about": text})
     os.replace(part, path)
 
 
@@ -92,9 +101,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     "What `_write` wrote. Raises `ValueError` naming the file if it is damaged."
     try:
         with safe_open(path, "pt") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(
-                file.metadata()["about"]
-            )
+            tensors = {k: file.get_tensor(k) for k in sorted(file.keys())}
+            about = json.loads(file.metadata()["about"])
+        if about["sha256"] != _digest(tensors.values()) or not {"run", "fit", "streams"} <= set(
+            about
+        ):
+            raise ValueError("its content does not match its checksum")
+        return tensors, about
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a sound checkpoint: {error}; delete it to start over"
@@ -129,15 +142,18 @@ def train_step(
     batch: Any,  # one of its mini-batches
     optimizer: Optimizer,  # any optimiser over the model's parameters
     clip: float | None,  # largest norm of the gradient, None for any
-) -> float:  # the loss, times the task's weight; if it is not finite, no step was taken
+) -> (
+    float
+):  # the loss, times the task's weight; not finite (as its gradient was): no step was taken
     "One step of one task: what `fit` does over and over."
-    optimizer.zero_grad()
+    model.zero_grad()
     loss = task.weight * task.loss(model, batch)
     value = loss.item()
     if math.isfinite(value):
         loss.backward()
-        if clip is not None:
-            clip_gradients(model, clip)
+        norm = clip_gradients(model, math.inf if clip is None else clip)
+        if not math.isfinite(norm):
+            return norm
         subnet_step(optimizer, model, task.name)
     return value
 
@@ -180,14 +196,23 @@ def fit(
     if steps is None:
         steps = sum(sum(1 for _ in t.batches(np.random.default_rng(0))) for t in tasks)
     path = Path(checkpoint) if checkpoint else None
-    run = dict(tasks=names, steps=steps, seed=str(seed))
+    subnets = [f for t in names for _, f in sorted(model.subnet(t).items())]
+    run = dict(
+        tasks=names,
+        steps=steps,
+        seed=str(seed),
+        optimizer=type(optimizer).__name__,
+        shapes={n: list(p.shape) for n, p in model.named_parameters()},
+        masks=_digest(subnets),
+    )
     result, best = Fit(), dict[str, Tensor]()
     streams = {t.name: [0, 0] for t in tasks}
     if path and path.exists():
         tensors, about = _read(path)
         if about["run"] != run:
+            differs = [k for k in run if about["run"].get(k) != run[k]]
             raise ValueError(
-                f"{path} belongs to another run, {about['run']} and not {run}: delete it"
+                f"{path} belongs to another run, with other {', '.join(differs)}: delete it"
             )
         best = _restore(model, optimizer, tensors)
         result, streams = Fit(**about["fit"]), about["streams"]

@@ -173,6 +173,11 @@ class TestChain:
         assert found[0].mask == Mask.ones(model.encoder)
         assert found[-1].mask.density <= 0.3 < found[-2].mask.density
 
+    def test_counts_by_hand(self):
+        found = chain(hard(mlp)[0], toy_task("a"), alpha=0.15, epochs=0)
+        # 84 * 0.85 ** 2 = 60.7, where 85 % of the 71 of the round before would be 60
+        assert [c.mask.kept for c in found] == [84, 71, 61, 52, 44, 37, 32, 27, 23]
+
     @settings(deadline=None, max_examples=25)
     @given(st.floats(0.05, 0.95), st.floats(0.02, 1))
     def test_whatever_the_pace(self, alpha, least):

@@ -1,5 +1,6 @@
 "Steps: nothing outside a subnet moves, lazy tables are plain momentum, clipping counts what is there."
 
+import gc
 from copy import deepcopy
 
 import pytest
@@ -314,6 +315,19 @@ class TestLazyTables:
             model(torch.tensor([0]), "a")
         assert table.weight[0] == -0.75  # - 1 / 2 - 1 / 4
         assert optimizer.state[table.weight]["velocity"].tolist() == [[0.25], [1.5]]
+
+    def test_updates_wait_also_when_the_loop_has_let_go_of_the_optimiser(self):
+        "As after a function that made one, trained and returned the model."
+        lazy, ours, dense, theirs = twins()
+        for ids in IDS[:20]:
+            step_on(lazy, ours, ids)
+            step_on(dense, theirs, ids)
+        assert not close(lazy, dense)
+        del ours
+        gc.collect()
+        with torch.no_grad():
+            lazy(torch.arange(30), "a")
+        assert close(lazy, dense)
 
     def test_a_word_twice_in_a_batch(self):
         lazy, ours, dense, theirs = twins()

@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 
 from .masks import Mask
 from .sharing import HardSharing, Sharing, SparseSharing
-from .training import Fit, SubnetSGD, Task, fit
+from .steps import SubnetSGD
+from .training import Fit, Task, fit
 
 # %% ../nbs/03_pruning.ipynb #03prunin-85b2bb
 def target(
@@ -125,7 +126,7 @@ def imp(
             model, task, mask, target(mask.size, alpha, z + 1), epochs, **options
         )
         found.append(Candidate(z, mask, result.mean))
-        if mask.density <= min_density or not smaller.kept:
+        if mask.kept <= round(min_density * mask.size) or not smaller.kept:
             return found
         mask = smaller
 

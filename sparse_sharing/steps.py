@@ -5,29 +5,14 @@
 # %% auto #0
 __all__ = ['SubnetSGD', 'subnet_step', 'clip_gradients']
 
-# %% ../nbs/02_steps.ipynb #02steps-0e7b21
-import weakref
-from functools import partial
-
+# %% ../nbs/02_steps.ipynb #02steps-fa1c6e
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .sharing import Sharing
 
-# %% ../nbs/02_steps.ipynb #02steps-6ac335
-def _look_up(
-    owner: "weakref.ref[SubnetSGD]",
-    table: nn.Embedding,
-    args: tuple[Tensor, ...],
-    kwargs: dict[str, Tensor],
-) -> None:
-    "Bring the rows that a forward pass is about to read up to date."
-    optimizer, weight = owner(), table.get_parameter("weight")
-    if optimizer is not None and weight in optimizer._tables:
-        optimizer._catch_up(weight, (args[0] if args else kwargs["input"]).unique())
-
-
+# %% ../nbs/02_steps.ipynb #02steps-18ecf7
 class SubnetSGD(Optimizer):
     """SGD with momentum and weight decay, whose step changes nothing outside a task's subnet.
 
@@ -62,10 +47,15 @@ class SubnetSGD(Optimizer):
                 "EmbeddingBag with sparse gradients is not supported: set its `sparse` to False"
             )
         self._tables = dict.fromkeys(weights, lr)  # with the rate of the pending updates
-        hook = partial(
-            _look_up, weakref.ref(self)
-        )  # a copy of the model does not copy its optimiser
-        self._hooks = [m.register_forward_pre_hook(hook, with_kwargs=True) for m in tables]
+
+        def look_up(
+            table: nn.Embedding, args: tuple[Tensor, ...], named: dict[str, Tensor]
+        ) -> None:
+            weight = table.get_parameter("weight")
+            if weight in self._tables:  # a copy of the model has other tables
+                self._catch_up(weight, (*args, *named.values())[0].unique())
+
+        self._hooks = [m.register_forward_pre_hook(look_up, with_kwargs=True) for m in tables]
 
     @torch.no_grad()
     def step(  # type: ignore[override]  # a step belongs to a task
@@ -94,7 +84,7 @@ class SubnetSGD(Optimizer):
                 p.lerp_(torch.add(p, velocity, alpha=-lr), factor)
 
     def _sparse_step(self, p: nn.Parameter, g: Tensor, lr: float, mu: float) -> None:
-        "The step on the rows of a table that the batch touched, which looking them up brought up to date."
+        "The step on the rows of a table that the batch touched."
         if self._tables[p] != lr:
             self._catch_up(p, None)
             self._tables[p] = lr

@@ -181,7 +181,9 @@ def plan(
     with torch.device("meta"):
         encoder = Encoder(data.vocab, s.training.sizes)
     size = Mask.ones(encoder).size
-    rounds = next(z for z in range(10_000) if target(size, s.alpha, z) <= s.min_density * size)
+    rounds = next(
+        z for z in range(10_000) if target(size, s.alpha, z) <= round(s.min_density * size)
+    )
     found: Plan = {}
     for seed in range(experiment.seed, experiment.seed + experiment.n_seeds):
         phases = partial(_phases, experiment, data, seed)

@@ -76,11 +76,12 @@ def evaluate(
     finally:
         model.train(was)
 
-# %% ../nbs/02_training.ipynb #02traini-8fc6b8
-def _digest(tensors: Iterable[Tensor]) -> str:
-    "Checksum of the content of tensors."
-    digest = hashlib.sha256()
-    for tensor in tensors:
+# %% ../nbs/02_training.ipynb #02traini-0d87c6
+def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    "Checksum of tensors, of their names, and of a text."
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
         digest.update(
             tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         )
@@ -91,9 +92,9 @@ def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) 
     "Tensors and what is to be known of them, in one file that appears whole or not at all."
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    whole = {k: v.detach().cpu().contiguous().clone() for k, v in sorted(tensors.items())}
-    text = json.dumps({**about, "sha256": _digest(whole.values())})
-    save_file(whole, part, {"about": text})
+    whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    text = json.dumps(about)
+    save_file(whole, part, {"about": text, "sha256": _digest(whole, text)})
     os.replace(part, path)
 
 
@@ -101,13 +102,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     "What `_write` wrote. Raises `ValueError` naming the file if it is damaged."
     try:
         with safe_open(path, "pt") as file:
-            tensors = {k: file.get_tensor(k) for k in sorted(file.keys())}
-            about = json.loads(file.metadata()["about"])
-        if about["sha256"] != _digest(tensors.values()) or not {"run", "fit", "streams"} <= set(
-            about
-        ):
+            tensors, texts = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()
+        if _digest(tensors, texts["about"]) != texts["sha256"]:
             raise ValueError("its content does not match its checksum")
-        return tensors, about
+        return tensors, json.loads(texts["about"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a sound checkpoint: {error}; delete it to start over"
@@ -196,7 +194,7 @@ def fit(
     if steps is None:
         steps = sum(sum(1 for _ in t.batches(np.random.default_rng(0))) for t in tasks)
     path = Path(checkpoint) if checkpoint else None
-    subnets = [f for t in names for _, f in sorted(model.subnet(t).items())]
+    subnets = {f"{t}/{n}": f for t in names for n, f in model.subnet(t).items()}
     run = dict(
         tasks=names,
         steps=steps,
@@ -281,7 +279,7 @@ def _epoch(
             value = train_step(model, task, next(sources[task.name]), optimizer, clip)
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"the loss of {task.name!r} is {value} in step {i + 1} of this epoch: lower the learning rate"
+                    f"the loss of {task.name!r} is {value} in step {i + 1} of this epoch, or its gradient is: lower the learning rate"
                 )
             total[task.name] += value
             count[task.name] += 1

@@ -25,6 +25,6 @@ setup(
     packages=[cfg["lib_path"]],
     python_requires=">=" + cfg["min_python"],
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={"dev": shlex.split(cfg["dev_requirements"])},
+    extras_require={name: shlex.split(cfg[f"{name}_requirements"]) for name in ("dask", "dev")},
     entry_points={"nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

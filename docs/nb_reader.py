@@ -16,8 +16,8 @@ ini = ConfigParser(delimiters=["="])
 ini.read(ROOT / "settings.ini", encoding="utf-8")
 SITE = ini["DEFAULT"]["doc_host"] + ini["DEFAULT"]["doc_baseurl"]
 NAV = {
-    "The method": ["0*"],
-    "The tagging study": ["1[0-7]*"],
+    "The method": ["0[0-8]*"],
+    "The tagging study": ["09*", "1[0-7]*"],
     "The study": ["1[89]*", "2*"],
     "Experiments": [
         *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup")

@@ -203,12 +203,13 @@ class Split:
         real = step < lengths
         place = np.where(real, self.starts[sentences] + step, 0)
         tokens = self.tokens[place]
-        forms, where = np.unique(tokens, return_inverse=True)
+        forms = np.sort(tokens, axis=None)
+        forms = forms[np.diff(forms, prepend=-1) > 0]  # each once
         chars = self.form_chars[forms, : max(int(self.form_lengths[forms].max()), 1)]
         back = np.where(real, lengths - 1 - step, step) * size + np.arange(size)
         return Batch(
             words=torch.from_numpy(np.where(real, self.form_words[tokens], 0)),
-            forms=torch.from_numpy(where.reshape(time, size)),
+            forms=torch.from_numpy(forms.searchsorted(tokens)),
             chars=torch.from_numpy(chars),
             reverse=torch.from_numpy(back.reshape(-1)),
             tags={
@@ -231,8 +232,9 @@ class Split:
             part = order[i : i + size * pool]
             part = part[np.argsort(self.lengths[part], kind="stable")]
             groups += [part[j : j + size] for j in range(0, len(part), size)]
-        for g in rng.permutation(len(groups)):
-            yield self.batch(groups[g])
+        drawn = rng.permutation(len(groups))
+        for i in range(0, len(drawn), 16):
+            yield from [self.batch(groups[g]) for g in drawn[i : i + 16]]
 
     def in_order(
         self,

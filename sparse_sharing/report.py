@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'Results', 'load', 'recorded', 'describe', 'mean_scores', 'in_order', 'published', 'score_table',
-           'strict_table', 'chosen_candidates', 'nearest_to_paper', 'density_table', 'overlap_table', 'cost_table']
+           'strict_table', 'chosen_candidates', 'nearest_to_paper', 'density_table', 'genre_table', 'overlap_table',
+           'cost_table']
 
 # %% ../nbs/22_report.ipynb #22report-657356
 import hashlib
@@ -22,12 +23,17 @@ from .study import COLUMNS
 # %% ../nbs/22_report.ipynb #22report-ad77f7
 _KEYS = {
     "results": ["system", "task", "seed", "strict"],
+    "genres": ["system", "task", "seed", "genre"],
     "curves": ["system", "task", "seed", "epoch"],
     "candidates": ["task", "seed", "round"],
     "overlap": ["tasks", "seed"],
 }
-_TEXT = ["experiment", "data", "preset", "system", "task", "metric", "tasks"]
-_BLANK = ["density", "loss"]  # A dense system has no density, and a loss may not be a number
+_TEXT = ["experiment", "data", "preset", "system", "task", "metric", "tasks", "genre"]
+_BLANK = {  # A dense system has no density, a loss may not be a number, a split may lack a genre
+    "results": ["density"],
+    "curves": ["loss"],
+    "genres": ["dev", "test"],
+}
 _MOST = {"dev": 100, "test": 100, "density": 1, "overlap": 1, "chance": 1}
 
 # %% ../nbs/22_report.ipynb #22report-352335
@@ -36,6 +42,7 @@ class Results:
     "What one run of an experiment wrote. The tables may be cut down, for instance to some seeds."
 
     results: pd.DataFrame  # One row per system, task, seed and metric
+    genres: pd.DataFrame  # One row per system, task, seed and genre; empty if the corpus has none
     curves: pd.DataFrame  # One row per system, task, seed and epoch
     candidates: pd.DataFrame  # One row per task, seed and pruning round
     overlap: pd.DataFrame  # One row per group of tasks and seed
@@ -61,7 +68,7 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
         if c not in _TEXT:
             frame[c] = pd.to_numeric(given, errors="coerce").astype(float)
         fits = given.notna() if c in _TEXT else frame[c].between(0, most)
-        wrong = ~(fits | (given.isna() & (c in _BLANK)))
+        wrong = ~(fits | (given.isna() & (c in _BLANK.get(path.stem, []))))
         if wrong.any():
             line = int(wrong.to_numpy().argmax())
             want = "a name" if c in _TEXT else f"a number from 0 to {most}"
@@ -128,6 +135,7 @@ def recorded(
 _CORPORA = dict.fromkeys(
     ["exp1", "negative_transfer", "relatedness", "sparsity", "warmup"], "conll2003"
 ) | {"exp2": "ontonotes", "exp3": "ptb+conll2000+conll2003"}
+_STANDS_IN = {"masc": "ontonotes", "ptb_sample+conll2000+conll2003": "ptb+conll2000+conll2003"}
 
 
 def describe(
@@ -137,6 +145,8 @@ def describe(
     experiment, data, preset = r.results[["experiment", "data", "preset"]].iloc[0]
     same = data == _CORPORA.get(experiment)
     corpus = f"{data}, as in the paper" if same else f"{data}, not comparable with the paper"
+    if data in _STANDS_IN:
+        corpus = f"{data}, which stands in for {_STANDS_IN[data]}, not comparable with the paper"
     seeds = sorted(set(r.results["seed"]))
     count = f"{len(seeds)} seed{'s'[: len(seeds) > 1]} ({', '.join(map(str, seeds))})"
     return f"Corpus: {corpus}. Experiment {experiment}, preset {preset}, {count}."
@@ -171,11 +181,17 @@ def in_order(found: set[str], known: dict[str, str]) -> list[str]:
 
 
 def published(r: Results) -> pd.DataFrame:
-    "The paper's scores for the experiment, by system and task; no rows where it has none."
+    """The paper's scores for the experiment, by system and task; no rows where it has none.
+
+    Systems that it quotes from other papers, and that this project does not have, are marked as published.
+    """
     tables = [paper.table3(), paper.table5(), paper.table6()]
-    twin = tables[0].query("system == 'sparse'").assign(system="sparse_table4")
-    rows = pd.concat([*tables, twin]).query("system in @LABELS")
+    twin = pd.concat(tables[:2]).query("system == 'sparse'").assign(system="sparse_table4")
+    rows = pd.concat([*tables, twin])
     rows = rows[rows["experiment"] == r.results["experiment"].iloc[0]]
+    rows["system"] = rows["system"].where(
+        rows["system"].isin(LABELS), rows["system"] + ", published"
+    )
     return rows.set_index(["system", "task"])[["score", "delta", "parameters"]]
 
 
@@ -304,6 +320,30 @@ def density_table(
     table = table.rename(index=paper.TASKS, level="task")
     caption = f"Share of the prunable weights that remains in each task's subnet. {describe(r)}"
     return _show(table, caption, {"density": "{:.4f}", "round": "{:.0f}", "dev": "{:.2f}"})
+
+# %% ../nbs/22_report.ipynb #a234b585
+def genre_table(
+    r: Results,  # Results of one experiment
+) -> Styler:  # Rows (task, genre), columns are systems
+    "Test scores by genre, in percent; the best of a row is bold."
+    scores = r.genres.groupby(["task", "genre", "system"])["test"].mean().unstack("system")
+    order = in_order(set(r.genres["task"]), paper.TASKS)
+    table = scores.sort_index(key=lambda x: x.map(order.index) if x.name == "task" else x)
+    table = (
+        table[in_order({str(s) for s in scores}, LABELS)]
+        .rename(columns=LABELS)
+        .rename_axis(columns=None)
+    )
+    words = r.genres.groupby(["task", "genre"])["words"].first()
+    best = table.round(2).eq(table.round(2).max(axis=1), axis=0)
+    css = best.replace({True: "font-weight: bold;", False: ""}).astype(str)
+    table.insert(0, "words", words.reindex(table.index))
+    css.insert(0, "words", "")
+    table = table.rename(index=paper.TASKS, level="task")
+    css.index = table.index
+    caption = f"Test scores in percent by genre. {describe(r)} Bold: best of its row."
+    formats = dict.fromkeys(table.columns, "{:.2f}") | {"words": "{:,.0f}"}
+    return _show(table, caption, formats, css)
 
 # %% ../nbs/22_report.ipynb #22report-7fc3a5
 def overlap_table(

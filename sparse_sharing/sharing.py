@@ -29,6 +29,9 @@ class Sharing(nn.Module):
             raise ValueError("a model needs at least one task: give `heads` as {name: module}")
         self.heads = nn.ModuleDict(heads)
         self._factors: dict[str, dict[str, Tensor]] = {}  # task -> parameter of its encoder -> 0/1
+        self._tied: dict[
+            str, dict[str, str]
+        ] = {}  # task -> other name of a parameter -> name there
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -55,9 +58,9 @@ class Sharing(nn.Module):
         factors = self._factors.get(task)
         if not factors:
             return encoder(inputs)
-        weights = dict(encoder.named_parameters())
-        masked = {name: weights[name] * factor for name, factor in factors.items()}
-        return functional_call(encoder, masked, (inputs,))
+        masked = {n: encoder.get_parameter(n) * factor for n, factor in factors.items()}
+        masked |= {other: masked[n] for other, n in self._tied[task].items()}
+        return functional_call(encoder, masked, (inputs,), tie_weights=False)
 
     def subnet(
         self,
@@ -97,7 +100,8 @@ class Sharing(nn.Module):
                 f"masks are for {sorted(masks)}, heads for {sorted(self.tasks)}: give one for each task"
             )
         for task, mask in masks.items():
-            weights = dict(self.get_submodule(self._home(task)).named_parameters())
+            encoder = self.get_submodule(self._home(task))
+            weights = dict(encoder.named_parameters())
             for name, kept in mask.items():
                 if name not in weights:
                     raise ValueError(
@@ -109,6 +113,12 @@ class Sharing(nn.Module):
                         f"the mask of {task!r} has shape {tuple(kept.shape)} for {name!r}, the weight "
                         f"has {tuple(weights[name].shape)}: was it made for another network?"
                     )
+            names = {weights[name]: name for name in mask}
+            self._tied[task] = {
+                other: names[p]
+                for other, p in encoder.named_parameters(remove_duplicate=False)
+                if names.get(p, other) != other
+            }
             self._factors[task] = {name: kept.to(weights[name]) for name, kept in mask.items()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Sharing":

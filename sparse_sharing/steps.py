@@ -6,6 +6,9 @@
 __all__ = ['SubnetSGD', 'subnet_step', 'clip_gradients']
 
 # %% ../nbs/02_steps.ipynb #02steps-fa1c6e
+from collections import Counter
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -46,6 +49,10 @@ class SubnetSGD(Optimizer):
             raise ValueError(
                 "EmbeddingBag with sparse gradients is not supported: set its `sparse` to False"
             )
+        homes = Counter(model._home(t) for t in model.tasks)
+        self._shared = {
+            n for t in model.tasks if homes[model._home(t)] > 1 for n in model.subnet(t)
+        }
         self._tables = dict.fromkeys(weights, lr)  # with the rate of the pending updates
 
         def look_up(
@@ -76,12 +83,13 @@ class SubnetSGD(Optimizer):
             if "velocity" not in state:
                 state["velocity"] = torch.zeros_like(p)
             velocity = state["velocity"]
-            if factor is None:
-                torch.add(g, velocity, alpha=mu, out=velocity)
-                p.add_(velocity, alpha=-lr)
-            else:  # the same two sums, kept where the factor is 1: lerp is exact at 0 and at 1
-                velocity.lerp_(torch.add(g, velocity, alpha=mu), factor)
-                p.lerp_(torch.add(p, velocity, alpha=-lr), factor)
+            others = factor is not None and name in self._shared
+            new = torch.add(g, velocity, alpha=mu, out=None if others else velocity)
+            if factor is not None:
+                new.mul_(factor)
+            p.add_(new, alpha=-lr)
+            if others:  # lerp is exact at 0 and at 1
+                velocity.lerp_(new, factor)
 
     def _sparse_step(self, p: nn.Parameter, g: Tensor, lr: float, mu: float) -> None:
         "The step on the rows of a table that the batch touched."
@@ -94,11 +102,9 @@ class SubnetSGD(Optimizer):
             state["touched"] = torch.zeros(len(p), dtype=torch.long, device=p.device)
             state["steps"] = torch.zeros((), dtype=torch.long, device=p.device)
         self._catch_up(p, rows)  # if other steps came between looking up and this one
-        velocity = state["velocity"][rows].mul_(mu).add_(g.values())
         state["steps"] += 1
-        state["velocity"].index_copy_(0, rows, velocity)
-        state["touched"].index_copy_(0, rows, state["steps"].expand(len(rows)))
-        p.index_add_(0, rows, velocity, alpha=-lr)
+        velocity = state["velocity"].index_select(0, rows).mul_(mu).add_(g.values())
+        self._move(p, rows, velocity, lr, velocity)
 
     @torch.no_grad()
     def _catch_up(self, p: nn.Parameter, rows: Tensor | None) -> None:
@@ -109,13 +115,19 @@ class SubnetSGD(Optimizer):
         if rows is None:
             rows = torch.arange(len(p), device=p.device)
         missed = state["steps"] - state["touched"].index_select(0, rows)
-        rows, missed = rows[missed > 0], missed[missed > 0]
-        if not len(rows):
+        behind = missed.nonzero().squeeze(1)
+        if not len(behind):
             return
+        rows, missed = rows.index_select(0, behind), missed.index_select(0, behind)
         velocity, faded = state["velocity"].index_select(0, rows), (mu**missed).unsqueeze(1)
         series = mu * (1 - faded) / (1 - mu)
-        p.index_add_(0, rows, velocity * series, alpha=-self._tables[p])
-        state["velocity"].index_copy_(0, rows, velocity * faded)
+        self._move(p, rows, velocity * series, self._tables[p], velocity * faded)
+
+    def _move(self, p: nn.Parameter, rows: Tensor, by: Tensor, lr: float, velocity: Tensor) -> None:
+        "Move rows, each of which comes once, and give them their velocities: they are up to date."
+        state = self.state[p]
+        p.index_copy_(0, rows, p.index_select(0, rows).add_(by, alpha=-lr))
+        state["velocity"].index_copy_(0, rows, velocity)
         state["touched"].index_copy_(0, rows, state["steps"].expand(len(rows)))
 
     def flush(self) -> None:
@@ -160,12 +172,12 @@ def subnet_step(
 
 
 def clip_gradients(
-    model: nn.Module,  # the model, with gradients
+    model: nn.Module | Iterable[nn.Parameter],  # the model, or its parameters, with gradients
     largest: float,  # what the norm of all gradients together may be
 ) -> float:  # what it was
     "Scale the gradients down to a norm. It sees those of the step's subnet and head alone: there are no others."
     grads = []
-    for p in model.parameters():
+    for p in model.parameters() if isinstance(model, nn.Module) else model:
         if p.grad is not None:
             if p.grad.is_sparse:
                 p.grad = p.grad.coalesce()

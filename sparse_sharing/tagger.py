@@ -7,10 +7,12 @@ __all__ = ['Sizes', 'CharCNN', 'Dropout', 'Stem', 'BiLSTM', 'Encoder', 'linear_h
 
 # %% ../nbs/14_tagger.ipynb #14tagger-8ba201
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .batches import Batch, Vocabulary
 
@@ -33,6 +35,41 @@ class Sizes:
             raise ValueError(f"window is {self.window}: it needs a middle, so take an odd number")
 
 # %% ../nbs/14_tagger.ipynb #14tagger-281f1e
+class _Strongest(torch.autograd.Function):
+    "The largest sum of products that a filter finds in a word; the first place, if several have it."
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        products: Tensor,  # (characters, window * filters) what a character adds in each place of a window
+        chars: Tensor,  # (words, longest) rows of `products`, 0 where padded
+        window: int,  # characters that a filter sees
+    ) -> Tensor:  # (words, filters)
+        centre = window // 2
+        table = products.view(len(products) * window, -1).clone()  # row: character * window + place
+        table[centre].sub_(1e4)
+        around = F.pad(chars, (centre, centre)).unfold(1, window, 1) * window
+        places = around.add_(torch.arange(window, device=chars.device)).reshape(-1, window)
+        sums = F.embedding_bag(places, table, mode="sum")
+        largest, first = sums.view(*chars.shape, -1).max(1)
+        ctx.save_for_backward(places, first)
+        ctx.shape, ctx.longest = products.shape, chars.shape[1]
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        places, first = ctx.saved_tensors
+        (words, filters), window = grad.shape, places.shape[1]
+        starts = torch.arange(0, words * ctx.longest, ctx.longest, device=grad.device)
+        won = places.index_select(0, first.add(starts.unsqueeze(1)).flatten())
+        cells = won.mul_(filters).view(words, filters, window)
+        cells.add_(torch.arange(filters, device=grad.device).unsqueeze(1))
+        found = grad.new_zeros(ctx.shape.numel())
+        found.index_add_(0, cells.flatten(), grad.unsqueeze(2).expand(-1, -1, window).flatten())
+        return found.view(ctx.shape), None, None
+
+
 class CharCNN(nn.Module):
     "A word's characters as one vector: convolution, ReLU, maximum over the word (paper, *Base Model*)."
 
@@ -50,17 +87,9 @@ class CharCNN(nn.Module):
         self,
         chars: Tensor,  # (words, characters) rows, 0 where padded; every word has a character
     ) -> Tensor:  # (words, filters)
-        filters, _, window = self.conv.weight.shape
-        centre = window // 2
-        # row `character * window + j` of the table: what the character adds in place j of the window
         products = self.embedding.weight @ self.conv.weight.permute(1, 2, 0).flatten(1)
-        far_down = torch.zeros(len(products) * window, 1, device=chars.device, dtype=products.dtype)
-        far_down[centre] = -1e4
-        table = products.view(-1, filters) + far_down
-        around = F.pad(chars, (centre, centre)).unfold(1, window, 1) * window
-        places = around + torch.arange(window, device=chars.device)
-        found = table.index_select(0, places.flatten()).view(*places.shape, filters).sum(2)
-        return (found.max(1)[0] + self.conv.bias).relu()  # type: ignore[operator]
+        largest: Tensor = _Strongest.apply(products, chars, self.conv.kernel_size[0])
+        return (largest + self.conv.bias).relu()  # type: ignore[operator]
 
 # %% ../nbs/14_tagger.ipynb #14tagger-621a50
 class Dropout(nn.Module):
@@ -83,7 +112,8 @@ class Dropout(nn.Module):
             return x
         words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device)
         drawn = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view_as(x)
-        return x * (drawn >= self.below).to(x.dtype).mul_(256 / (256 - self.below))
+        kept = drawn.to(x.dtype).ge_(self.below)  # 1 or 0
+        return x * kept.mul_(256 / (256 - self.below))
 
 # %% ../nbs/14_tagger.ipynb #14tagger-9471b1
 class Stem(nn.Module):
@@ -115,6 +145,21 @@ class Stem(nn.Module):
         return self.dropout(torch.cat([self.words(words), chars], 2))
 
 # %% ../nbs/14_tagger.ipynb #14tagger-662ddb
+class _Backwards(torch.autograd.Function):
+    "Each sentence backwards. Twice is not at all, so its gradient is turned in the same way."
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, reverse: Tensor) -> Tensor:  # (time, batch, width)
+        ctx.save_for_backward(reverse)
+        return x.flatten(0, 1).index_select(0, reverse).view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (reverse,) = ctx.saved_tensors
+        return grad.flatten(0, 1).index_select(0, reverse).view_as(grad), None
+
+
 class BiLSTM(nn.Module):
     "One bidirectional LSTM layer over padded batches."
 
@@ -139,10 +184,9 @@ class BiLSTM(nn.Module):
         x: Tensor,  # (time, batch, width)
         batch: Batch,  # how each sentence reads backwards
     ) -> Tensor:  # (time, batch, 2 * hidden)
-        def turned(y: Tensor) -> Tensor:
-            return y.flatten(0, 1).index_select(0, batch.reverse).view_as(y)
-
-        return torch.cat([self.ltr(x)[0], turned(self.rtl(turned(x))[0])], 2)
+        ltr, _ = self.ltr(x)
+        rtl, _ = self.rtl(_Backwards.apply(x, batch.reverse))
+        return torch.cat([ltr, _Backwards.apply(rtl, batch.reverse)], 2)
 
 # %% ../nbs/14_tagger.ipynb #14tagger-d02ad2
 class Encoder(nn.Module):

@@ -144,12 +144,15 @@ def train_step(
     float
 ):  # the loss, times the task's weight; not finite (as its gradient was): no step was taken
     "One step of one task: what `fit` does over and over."
-    model.zero_grad()
+    known = isinstance(optimizer, SubnetSGD) and optimizer.model is model
+    parameters = optimizer.param_groups[0]["params"] if known else list(model.parameters())
+    for p in parameters:
+        p.grad = None
     loss = task.weight * task.loss(model, batch)
     value = loss.item()
     if math.isfinite(value):
         loss.backward()
-        norm = clip_gradients(model, math.inf if clip is None else clip)
+        norm = clip_gradients(parameters, math.inf if clip is None else clip)
         if not math.isfinite(norm):
             return norm
         subnet_step(optimizer, model, task.name)

@@ -15,3 +15,10 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no measuring corpora at {folder}: set SPARSE_SHARING_DATA")
     return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    "An empty working folder, so that messages hold relative names."
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

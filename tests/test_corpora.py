@@ -1,355 +1,63 @@
-"Column files, tagging schemes and their errors; on the real corpora where they are at hand."
+"Which corpus a folder holds, its splits and its oddities; on the real corpora where they are at hand."
 
-import hashlib
 import time
 import warnings
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+import sparse_sharing.corpora as corpora_module
 from sparse_sharing.corpora import (
-    SLIPS,
     Corpus,
     FormatError,
     Sentence,
     breaks,
-    legal,
     read_conll,
+    read_conll2000,
     read_conll2003,
+    read_corpora,
     read_corpus,
-    to_bio2,
-    to_bioes,
+    shared_sentences,
 )
-
-SCHEMES = ("iob1", "bio2", "bioes")
-KINDS = st.sampled_from(["PER", "LOC", "WORK-OF-ART"])  # a type may hold a hyphen
-
-
-def encode(segments, scheme):
-    "Tags of spans (type, length), where type None is outside: written from the definitions alone."
-    tags, last = [], None
-    for kind, length in segments:
-        if kind is None:
-            tags += ["O"] * length
-        elif scheme == "iob1":
-            tags += [("B-" if kind == last else "I-") + kind] + [f"I-{kind}"] * (length - 1)
-        elif scheme == "bio2":
-            tags += [f"B-{kind}"] + [f"I-{kind}"] * (length - 1)
-        elif length == 1:
-            tags += [f"S-{kind}"]
-        else:
-            tags += [f"B-{kind}"] + [f"I-{kind}"] * (length - 2) + [f"E-{kind}"]
-        last = kind
-    return tuple(tags)
-
-
-segments = st.lists(st.tuples(st.none() | KINDS, st.integers(1, 4)), max_size=8)
-any_tag = st.just("O") | st.builds("{}-{}".format, st.sampled_from("BIES"), KINDS)
-words = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters=" \t\r\n\ufeff"), min_size=1
-).filter(lambda w: w != "-DOCSTART-")
-
-
-# --- schemes
-
-
-@given(segments, st.sampled_from(SCHEMES))
-def test_all_schemes_become_bio2_and_come_back(spans, scheme):
-    tags = encode(spans, scheme)
-    assert breaks(tags, scheme) == []
-    assert to_bio2(tags, scheme) == encode(spans, "bio2")
-    assert to_bioes(encode(spans, "bio2")) == encode(spans, "bioes")
-    assert to_bio2(to_bioes(encode(spans, "bio2")), "bioes") == encode(spans, "bio2")
-
-
-@given(st.lists(any_tag, max_size=6))
-def test_a_text_with_a_span_follows_at_most_one_scheme(tags):
-    fits = [scheme for scheme in SCHEMES if not breaks(tags, scheme)]
-    assert len(fits) == 3 if all(tag == "O" for tag in tags) else len(fits) <= 1
-
-
-@given(st.lists(any_tag, max_size=6), st.sampled_from(SCHEMES))
-def test_conversion_refuses_exactly_what_breaks_the_scheme(tags, scheme):
-    if breaks(tags, scheme):
-        with pytest.raises(ValueError, match="cannot"):
-            to_bio2(tags, scheme)
-    else:
-        assert breaks(to_bio2(tags, scheme), "bio2") == []
-
-
-@pytest.mark.parametrize(
-    "tag", ["B", "B-", "I", "I-", "O-", "O-NP", "-NP", "X-NP", "b-NP", "BI-NP"]
-)
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_no_scheme_has_a_malformed_tag(tag, scheme):
-    assert not legal("", tag, scheme)
-
-
-def test_unknown_scheme():
-    with pytest.raises(ValueError, match="no scheme is called 'iob2': take iob1, bio2 or bioes"):
-        legal("", "O", "iob2")
-
-
-@pytest.mark.parametrize(
-    "tags, scheme, message",
-    [
-        (("O", "B-NP"), "iob1", "tag 2: B-NP cannot follow O in IOB1"),
-        (("I-NP",), "bio2", "tag 1: I-NP cannot begin a sentence in BIO2"),
-        (("S-NP", "B-NP"), "bioes", "tag 2: B-NP cannot end a sentence in BIOES"),
-    ],
-)
-def test_conversion_errors(tags, scheme, message):
-    with pytest.raises(ValueError) as e:
-        to_bio2(tags, scheme)
-    assert str(e.value) == message
-
-
-# --- sentences
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        ((), {}),
-        (("a", ""), {}),
-        (("a", "b"), {"pos": ("X",)}),
-        (("a",), {"pos": ("X", "Y")}),
-        (("a",), {"pos": ("",)}),
-    ],
-)
-def test_sentence_is_checked(bad):
-    with pytest.raises(ValueError):
-        Sentence(*bad)
-
-
-# --- files
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    "An empty working folder, so that messages hold relative names."
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-NER = ("word", "ner")
-
-
-@given(
-    st.lists(st.lists(st.tuples(words, KINDS), min_size=1, max_size=4), min_size=1, max_size=4),
-    st.sampled_from([" ", "\t", "  ", " \t "]),
-    st.sampled_from(["\n", "\r\n"]),
-    st.booleans(),
-)
-def test_what_is_written_is_read(tmp_path_factory, rows, space, newline, mark):
-    file = tmp_path_factory.mktemp("round") / "a.txt"
-    blocks = [newline.join(f"{w}{space}{t}" for w, t in sentence) for sentence in rows]
-    text = "\ufeff" * mark + (newline * 2).join(blocks)
-    file.write_bytes(text.encode())
-    got = read_conll(file, ("word", "pos"))
-    assert [list(zip(s.words, s.tags["pos"], strict=True)) for s in got] == rows
-
-
-@given(st.lists(segments.filter(bool), min_size=1), st.sampled_from(SCHEMES))
-def test_the_scheme_of_a_file_is_found(tmp_path_factory, sentences, scheme):
-    file = tmp_path_factory.mktemp("scheme") / "a.txt"
-    file.write_text("\n\n".join("\n".join(f"w {t}" for t in encode(s, scheme)) for s in sentences))
-    as_ner = read_conll(file, NER)
-    as_chunk = read_conll(file, ("word", "chunk"))
-    assert [s.tags["ner"] for s in as_ner] == [encode(s, "bioes") for s in sentences]
-    assert [s.tags["chunk"] for s in as_chunk] == [encode(s, "bio2") for s in sentences]
-
-
-LAYOUT = "Mend the line, or name the layout in `columns`, where _ skips one."
-TAG = "Write O, or one of B- I- E- S- and a type, as in B-NP."
-ONE = "Write the whole file in one scheme."
-TWO = "Correct one of the two."
-BAD = {
-    "empty": (b"", "x:1: no sentence in this file. Give one with a word per line."),
-    "blank": (b"\n \t\r\n", "x:1: no sentence in this file. Give one with a word per line."),
-    "docstart": (
-        b"-DOCSTART- O\n\n",
-        "x:1: no sentence in this file. Give one with a word per line.",
-    ),
-    "few": (b"a O\n\nb\n", f"x:3: expected 2 columns (word ner), found 1. {LAYOUT}"),
-    "many": (b"a O\nb N O\n", f"x:2: expected 2 columns (word ner), found 3. {LAYOUT}"),
-    "empty field": (b"a\t\n", f"x:1: expected 2 columns (word ner), found 1. {LAYOUT}"),
-    "old mac": (
-        b"a O\rb O\r",
-        f"x:1: expected 2 columns (word ner), found 3. U+000D does not "
-        f"separate, only space and tab do. {LAYOUT}",
-    ),
-    "no-break space": (
-        "a O\nb\u00a0O\n".encode(),
-        "x:2: expected 2 columns (word ner), found 1. U+00A0 does not separate, only space and tab "
-        f"do. {LAYOUT}",
-    ),
-    "line separator": (
-        "a O\u2028b O\n".encode(),
-        "x:1: expected 2 columns (word ner), found 3. U+2028 does not separate, only space and tab "
-        f"do. {LAYOUT}",
-    ),
-    "latin1": (
-        b"a O\n\n\xe9t\xe9 O\n",
-        "x:3: byte 0xe9 is not UTF-8. "
-        "Convert the file, for instance with iconv -f latin1 -t utf-8.",
-    ),
-    "prefix": (b"a O\nb X-NP\n", f"x:2: X-NP is no ner tag. {TAG}"),
-    "bare": (b"a O\n\nb O\nc B\n", f"x:4: B is no ner tag. {TAG}"),
-    "no type": (b"a B-\n", f"x:1: B- is no ner tag. {TAG}"),
-    "typed O": (b"a O-X\n", f"x:1: O-X is no ner tag. {TAG}"),
-    "mixed": (
-        b"a I-X\n\nb O\nc B-X\n",
-        "x:4: the ner tags mix two schemes: B-X cannot follow O in IOB1, but in line 1 I-X cannot "
-        f"begin a sentence in BIO2. {ONE}",
-    ),
-    "mixed types": (
-        b"a B-X\nb I-Y\n",
-        "x:2: the ner tags mix two schemes: I-Y cannot follow B-X in BIO2, but in line 1 B-X "
-        f"cannot begin a sentence in IOB1. {ONE}",
-    ),
-    "bioes open": (
-        b"a S-X\n\nb B-X\n\nc O\n",
-        "x:3: ner tag B-X cannot end a sentence in BIOES, the scheme that "
-        f"S-X in line 1 belongs to. {TWO}",
-    ),
-    "bioes type": (
-        b"a B-X\nb E-Y\n",
-        "x:2: ner tag E-Y cannot follow B-X in BIOES, the scheme that "
-        f"E-Y in line 2 belongs to. {TWO}",
-    ),
-    "bioes inside": (
-        b"-DOCSTART- O\na I-X\n\n\nb S-X\n",
-        "x:2: ner tag I-X cannot begin a sentence in BIOES, the scheme that "
-        f"S-X in line 5 belongs to. {TWO}",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_malformed_file(here, name):
-    content, message = BAD[name]
-    (here / "x").write_bytes(content)
-    with pytest.raises(FormatError) as e:
-        read_conll("x", NER)
-    assert str(e.value) == message
-
-
-def test_odd_but_sound_files(here):
-    (here / "x").write_bytes(
-        "\ufeffa\u00a0b\u2003c  S-X \t\r\n# O\r\n \r\n-DOCSTART- O\nb O".encode()
-    )
-    first, second = read_conll("x", NER)
-    assert first == Sentence(("a\u00a0b\u2003c", "#"), {"ner": ("S-X", "O")})
-    assert second == Sentence(("b",), {"ner": ("O",)})
-
-
-def test_docstart_ends_a_sentence_whatever_its_columns(here):
-    (here / "x").write_text("a O\n-DOCSTART- (1) -X- -X- O\nb O\n")
-    assert [s.words for s in read_conll("x", NER)] == [("a",), ("b",)]
-
-
-def test_a_few_slips_pass(here):
-    n = round(1 / SLIPS)
-    for ok, other in [("B", "I"), ("I", "B")]:
-        (here / "x").write_text(f"a {ok}-X\n\n" * (n - 1) + f"a {other}-X\n")
-        assert {s.tags["ner"] for s in read_conll("x", NER)} == {("S-X",)}
-        (here / "x").write_text(f"a {ok}-X\n\n" * (n - 2) + f"a {other}-X\n")
-        with pytest.raises(FormatError, match=rf"^x:{2 * n - 3}: the ner tags mix two schemes"):
-            read_conll("x", NER)
-
-
-def test_folder_is_read_in_order(here):
-    for name, word in [
-        ("b/1.txt", "third"),
-        ("a/2.txt", "second"),
-        ("a/10.txt", "first"),
-        (".hidden/1.txt", "no"),
-        ("a/.DS_Store", "no"),
-        ("c.md", "no"),
-    ]:
-        (here / "d" / name).parent.mkdir(parents=True, exist_ok=True)
-        (here / "d" / name).write_text(word + " S-X\n" if "first" in word else word + " B-X\n")
-    got = read_conll("d", NER, pattern="*.txt")
-    assert [s.words[0] for s in got] == ["first", "second", "third"]
-    assert {s.tags["ner"] for s in got} == {("S-X",)}
-    with pytest.raises(FileNotFoundError) as e:
-        read_conll("d", NER, pattern="*.conll")
-    assert str(e.value) == "d: no file matches *.conll. Check folder and pattern."
-
-
-def test_missing_file(here):
-    with pytest.raises(FileNotFoundError) as e:
-        read_conll("nowhere")
-    assert str(e.value) == "nowhere: no such file or folder. Check the path."
-
-
-@pytest.mark.parametrize("columns", [("pos", "ner"), ("word", "word"), ("word", "x", "x"), "word"])
-def test_columns_are_checked(here, columns):
-    with pytest.raises(ValueError, match="call one of them word, and no two alike"):
-        read_conll("x", columns)
-
-
-def test_target_schemes(here):
-    (here / "x").write_text("1 a N B-X\n2 b N I-X\n")
-    (s,) = read_conll("x", (None, "word", "_", "srl"), schemes={"srl": "bioes"})
-    assert s.tags == {"srl": ("B-X", "E-X")}
-    (s,) = read_conll("x", ("_", "word", "pos", "ner"), schemes={})
-    assert s.tags == {"pos": ("N", "N"), "ner": ("B-X", "I-X")}
-    with pytest.raises(ValueError, match="spans are kept in bio2 or bioes"):
-        read_conll("x", schemes={"ner": "iob1"})
-
-
-def test_reading_is_fast(here):
-    sentence = "".join(f"word{i} NN I-{'NP' if i % 3 else 'VP'} O\n" for i in range(14))
-    (here / "x").write_text((sentence + "\n") * 20_000)
-    start = time.process_time()
-    assert len(read_conll("x")) == 20_000
-    assert (
-        time.process_time() - start < 5
-    )  # about 1 s on an idle core; quadratic code takes minutes
-
-
-# --- corpora
-
-
-def corpus(name="c", **tags):
-    a, b = Sentence(("a", "b"), {"pos": ("X", "Y"), **tags}), Sentence(("c",), {"pos": ("Z",)})
-    return Corpus(name, [a], [b], [b, a])
-
-
-def test_checksum_is_of_words_and_tags():
-    base = corpus(ner=("O", "S-X")).checksum
-    assert len(base) == len(hashlib.sha256().hexdigest())
-    assert corpus("other", ner=("O", "S-X")).checksum == base
-    assert corpus(ner=("S-X", "O")).checksum != base
-    assert corpus().checksum != base
-    s = [Sentence((w,), {}) for w in ("a", "b")]
-    assert Corpus("c", s, [], []).checksum != Corpus("c", s[:1], s[1:], []).checksum
-    one = [Sentence(("a", "b"), {})]
-    assert Corpus("c", s, [], []).checksum != Corpus("c", one, [], []).checksum
-
-
-def test_checksum_ignores_the_order_of_layers():
-    s, t = ({"pos": ("X",), "ner": ("O",)}, {"ner": ("O",), "pos": ("X",)})
-    make = [Corpus("c", [Sentence(("a",), tags)], [], []) for tags in (s, t)]
-    assert make[0].checksum == make[1].checksum
-
-
-def test_layers_are_those_of_every_training_sentence():
-    c = corpus(ner=("O", "O"))
-    assert c.layers == ("pos", "ner")
-    assert Corpus("c", c.test, [], []).layers == ("pos",)
-    assert Corpus("c", [], [], []).layers == ()
-
-
-def test_unseen_tags_are_counted():
-    rows = corpus().unseen()
-    assert rows.values.tolist() == [["dev", "pos", "Z", 1, 1], ["test", "pos", "Z", 1, 1]]
-
 
 ROW = "a NN I-NP I-PER\n"
+GOLD = (
+    "#begin document ({0}/{1}); part 000\n{0}/{1} 0 0 a NN (TOP(NP*)) - - - - (GPE) -\n"
+    "#end document\n"
+)
+
+
+def put(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def conll2003(folder):
+    for name in ("eng.train", "eng.testa", "eng.testb"):
+        put(folder / name, ROW)
+
+
+def conll2000(folder, n=20):
+    put(folder / "train.txt", "".join(f"w{i} NN B-NP\nx VB B-VP\n\n" for i in range(n)))
+    put(folder / "test.txt", "w0 NN B-NP\n")
+
+
+def sample(folder):
+    for number in range(1, 200):
+        put(folder / f"wsj_{number:04d}.mrg", f"(NN w{number})")
+
+
+def ontonotes(folder, source="wsj"):
+    for split in ("train", "development", "test"):
+        put(folder / split / f"{split}.v4_gold_conll", GOLD.format(f"nw/{source}", split))
+
+
+def test_other_modules_find_everything_here():
+    names = ["Sentence", "Corpus", "FormatError", "read_conll", "read_ontonotes", "read_ptb"]
+    names += ["to_bio2", "to_bioes", "legal", "breaks"]
+    assert all(hasattr(corpora_module, name) for name in names)
+
+
+# --- CoNLL-2003
 
 
 @pytest.mark.parametrize(
@@ -375,11 +83,12 @@ def test_conll2003_is_found_by_its_names(here, names):
     assert got.train[0].tags == {"pos": ("NN",), "chunk": ("B-NP",), "ner": ("S-PER",)}
 
 
-def test_conll2003_warns_of_unseen_tags(here):
+@pytest.mark.parametrize("read", [read_conll2003, read_corpus])
+def test_conll2003_warns_of_unseen_tags(here, read):
     for name, text in [("train", ROW), ("testa", ROW), ("testb", f"{ROW}\n" + "b NN I-XP O\n" * 2)]:
         (here / f"eng.{name}").write_text(text)
     with pytest.warns(UserWarning) as caught:
-        got = read_conll2003(".")
+        got = read(".")
     assert [str(w.message).split(" but")[0] for w in caught] == [
         "chunk tag B-XP is in test (words: 1, the first in sentence 2)",
         "chunk tag I-XP is in test (words: 1, the first in sentence 2)",
@@ -388,40 +97,224 @@ def test_conll2003_warns_of_unseen_tags(here):
     assert got.test[1].tags["chunk"] == ("B-XP", "I-XP")
 
 
-def test_read_corpus_says_what_to_do(here):
-    advice = (
-        "Give a folder with eng.train, eng.testa, eng.testb, or leave `data_dir` empty for the "
-        "generated corpus."
+# --- CoNLL-2000
+
+
+def test_conll2000_holds_out_a_tenth(here):
+    conll2000(here / "c", n=96)
+    corpus = read_conll2000("c")
+    assert (corpus.name, corpus.layers) == ("conll2000", ("chunk",))
+    assert [len(split) for split in corpus.splits.values()] == [86, 10, 1]
+    every = read_conll("c/train.txt", ("word", "_", "chunk"))
+    for split in (corpus.train, corpus.dev):  # in the order of the file
+        assert [s for s in every if s in split] == split
+    assert {s.words for s in corpus.train} | {s.words for s in corpus.dev} == {
+        s.words for s in every
+    }
+    assert read_corpus("c").checksum == read_conll2000("c", seed=0).checksum == corpus.checksum
+
+
+def test_what_is_held_out_depends_on_seed_and_words_alone(here):
+    conll2000(here / "c", n=40)
+    held = [frozenset(s.words[0] for s in read_conll2000("c", seed=i).dev) for i in range(5)]
+    assert len(set(held)) == 5 and {len(words) for words in held} == {4}
+    assert held[0] == {"w5", "w8", "w15", "w18"}  # on every machine, with every version
+    blocks = (here / "c/train.txt").read_text().strip().split("\n\n")
+    (here / "c/train.txt").write_text("\n\n".join(reversed(blocks)))
+    assert {s.words[0] for s in read_conll2000("c").dev} == held[0]
+
+
+def test_repeated_sentences_stay_together(here):
+    conll2000(here / "c", n=40)
+    text = (here / "c/train.txt").read_text()
+    (here / "c/train.txt").write_text(text * 5)
+    corpus = read_conll2000("c")
+    assert not {s.words for s in corpus.train} & {s.words for s in corpus.dev}
+    assert [len(s) for s in corpus.splits.values()] == [180, 20, 1]
+
+
+@pytest.mark.parametrize("name", ["train.txt", "test.txt"])
+def test_conll2000_errors(here, name):
+    conll2000(here / "c")
+    (here / "c" / name).write_text("a NN B-NP\nb NN\n")
+    with pytest.raises(FormatError) as e:
+        read_conll2000("c")
+    assert str(e.value) == (
+        f"c/{name}:2: expected 3 columns (word _ chunk), found 2. Mend the line, or give "
+        "`read_conll` the layout in `columns`, where _ skips one."
     )
+    (here / "c" / name).unlink()
+    with pytest.raises(FileNotFoundError) as e:
+        read_conll2000("c")
+    assert str(e.value) == f"c: CoNLL-2000 is train.txt and test.txt. Add {name}."
+
+
+# --- which corpus is it?
+
+
+@pytest.mark.parametrize(
+    "write, name, layers",
+    [
+        (conll2003, "conll2003", ("pos", "chunk", "ner")),
+        (conll2000, "conll2000", ("chunk",)),
+        (sample, "ptb_sample", ("pos", "chunk")),
+        (ontonotes, "ontonotes", ("pos", "chunk", "ner")),
+        (lambda folder: ontonotes(folder, "masc"), "masc", ("pos", "chunk", "ner")),
+    ],
+)
+def test_a_corpus_is_known_by_its_files(here, write, name, layers):
+    write(here / "some/folder")
+    put(here / "some/folder/README.md", "read me")
+    put(here / "some/folder/.git/train.txt", "not read")
+    corpus = read_corpus("some/folder")
+    assert (corpus.name, corpus.layers) == (name, layers)
+
+
+def test_four_columns_or_two(here):
+    for name in ("train.txt", "dev.txt", "test.txt"):
+        put(here / "two" / name, "\na NN\n")
+        put(here / "three" / name, "a NN B-NP\n")
+    two = read_corpus("two")
+    assert (two.name, two.layers) == ("ptb", ("pos",))
+    with pytest.raises(FormatError, match=r"^three/train.txt:1: expected 4 columns"):
+        read_corpus("three")
+
+
+def test_unseen_tags_of_every_kind_are_reported(here):
+    ontonotes(here)
+    put(here / "test/x.v4_gold_conll", GOLD.format("nw", "x").replace("NN", "FW"))
+    with pytest.warns(UserWarning, match="^pos tag FW is in test .* no model can predict it"):
+        read_corpus(here)
+
+
+KNOWN = (
+    "Give a folder with eng.train, eng.testa, eng.testb (CoNLL-2003); train.txt and test.txt "
+    "(CoNLL-2000); wsj_0001.mrg and so on (Penn Treebank); *gold_conll files below train, "
+    "development and test (OntoNotes 5.0); or leave `data_dir` empty for the generated corpus."
+)
+
+
+def test_read_corpus_says_what_to_do(here):
+    for i in range(7):
+        put(here / f"seven/{i}.mrg", "")
     (here / "x").mkdir()
+    conll2003(here / "above/reuters")
+    for folder in ("conll", "bank", "more"):
+        (conll2003 if folder == "conll" else sample)(here / f"several/{folder}")
+    conll2003(here / "mixed")
+    sample(here / "mixed/wsj")
+    put(here / "part/train/a.gold_conll", GOLD.format("nw", "a"))
+    put(here / "bones/train/a.gold_skel", "")
     for kind, path, message in [
         (FileNotFoundError, "y", "y: no such folder. Check `data_dir`."),
-        (FormatError, "x", f"x: no corpus we know is here, only nothing. {advice}"),
+        (FileNotFoundError, "mixed/eng.train", "mixed/eng.train: no such folder."),
+        (FormatError, "x", f"x: no corpus we know is here, only nothing. {KNOWN}"),
+        (
+            FormatError,
+            "seven",
+            "seven: no corpus we know is here, only 0.mrg, 1.mrg, 2.mrg, 3.mrg, 4.mrg and 2 more. "
+            + KNOWN,
+        ),
+        (
+            FormatError,
+            "above",
+            "above: no corpus we know is here, only reuters (below it, conll2003 in reuters). "
+            + KNOWN,
+        ),
+        (
+            FormatError,
+            "several",
+            "several: several corpora are here: ptb in ., ptb in bank, conll2003 in conll, ptb in "
+            "more. Give the folder of one.",
+        ),
+        (
+            FormatError,
+            "mixed",
+            "mixed: several corpora are here: conll2003 in ., ptb in wsj. Give the folder of one.",
+        ),
+        (FormatError, "part", "part: *gold_conll files are here, but none for dev, test. Give the"),
+        (FormatError, "bones", "bones/train/a.gold_skel:1: [WORD] stands where a word should"),
     ]:
         with pytest.raises(kind) as e:
             read_corpus(path)
-        assert str(e.value) == message
-    for i in range(7):
-        (here / "x" / f"{i}.mrg").touch()
+        assert str(e.value).startswith(message)
+
+
+# --- three corpora, one task each
+
+
+def three(folder):
+    conll2003(folder / "a")
+    conll2000(folder / "b")
+    sample(folder / "c/raw")
+    ontonotes(folder / "d")
+    put(folder / "e/notes.txt", "notes")
+    put(folder / ".f/eng.train", ROW)
+
+
+def test_three_corpora(here):
+    three(here)
+    got = read_corpora(".")
+    assert {task: c.name for task, c in got.items()} == {
+        **{"pos": "ptb_sample", "chunk": "conll2000", "ner": "conll2003"}
+    }
+    assert list(got) == ["pos", "chunk", "ner"]
+    assert all(task in corpus.layers for task, corpus in got.items())
+    assert got["ner"].checksum == read_corpus("a").checksum
+
+
+def test_three_corpora_errors(here):
+    three(here / "x")
+    conll2000(here / "x/bb")
     with pytest.raises(FormatError) as e:
-        read_corpus("x")
+        read_corpora("x")
     assert str(e.value) == (
-        f"x: no corpus we know is here, only 0.mrg, 1.mrg, 2.mrg, 3.mrg, 4.mrg and 2 more. {advice}"
+        "x: b, bb for chunk, but it takes one with conll2000; there is conll2003 in a, conll2000 "
+        "in b, conll2000 in bb, ptb in c, ontonotes in d. Keep one of them here."
     )
+    (here / "y/a").mkdir(parents=True)
+    with pytest.raises(FormatError) as e:
+        read_corpora("y")
+    assert str(e.value) == (
+        "y: no sub-folder for pos, but it takes one with ptb; there is nothing we know. "
+        "Add a folder with wsj_0001.mrg and so on (Penn Treebank)."
+    )
+    with pytest.raises(FileNotFoundError) as e:
+        read_corpora("z")
+    assert str(e.value) == "z: no such folder. Check `data_dir`."
+
+
+def test_shared_sentences_by_hand():
+    a, bc, d = (Sentence(tuple(words), {}) for words in ("a", "bc", "d"))
+    table = shared_sentences(
+        {"x": Corpus("x", [a, bc], [a], [d]), "y": Corpus("y", [d], [bc], [bc, bc])}
+    )
+    assert table.values.tolist() == [
+        ["x", "x", "dev", 1, 1, 1],
+        ["x", "x", "test", 1, 0, 0],
+        ["x", "y", "dev", 1, 1, 2],
+        ["x", "y", "test", 2, 2, 2],
+        ["y", "x", "dev", 1, 0, 0],
+        ["y", "x", "test", 1, 1, 1],
+        ["y", "y", "dev", 1, 0, 0],
+        ["y", "y", "test", 2, 0, 0],
+    ]
+    assert list(table) == ["train of", "task", "split", "sentences", "shared", "longest"]
 
 
 # --- the real thing
 
 
 @pytest.fixture(scope="module")
-def conll2003(data_dir):
+def real(data_dir):
+    "The three corpora, and what was warned of."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        return read_corpus(data_dir / "conll2003"), [str(w.message) for w in caught]
+        return read_corpora(data_dir), [str(w.message).split(" but")[0] for w in caught]
 
 
-def test_conll2003_has_its_published_counts(conll2003, data_dir):
-    corpus, _ = conll2003
+def test_conll2003_has_its_published_counts(real, data_dir):
+    corpus = real[0]["ner"]
     table = corpus.describe().set_index("split")
     assert corpus.layers == ("pos", "chunk", "ner")
     assert table.sentences.tolist() == [14_041, 3_250, 3_453]
@@ -435,16 +328,72 @@ def test_conll2003_has_its_published_counts(conll2003, data_dir):
     assert [sum(x) for x in zip(table.tokens, documents, strict=True)] == [204_567, 51_578, 46_666]
 
 
-def test_conll2003_is_in_our_schemes(conll2003):
-    corpus, messages = conll2003
+def test_conll2003_is_in_our_schemes(real):
+    corpus, messages = real[0]["ner"], real[1]
     for split in corpus.splits.values():
         for s in split:
             assert not breaks(s.tags["chunk"], "bio2") and not breaks(s.tags["ner"], "bioes")
-    assert [m.split(" but")[0] for m in messages] == [
-        "chunk tag I-PRT is in dev (words: 2, the first in sentence 356)"
+    assert messages == [
+        "chunk tag I-LST is in test (words: 2, the first in sentence 1504)",
+        "chunk tag I-PRT is in dev (words: 2, the first in sentence 356)",
     ]
+
+
+def test_results_keep_their_data(real):
+    "Recorded results name the data by this checksum; a reader that changes it orphans them."
+    corpus = Corpus("conll2003", *real[0]["ner"].splits.values())
     start = time.process_time()
-    assert len(corpus.checksum) == 64 and time.process_time() - start < 2
+    assert corpus.checksum == "c92306d2fe3b437cea01d9bb8be4e80fc5622a0e650bc54b9dff75c8c3b9c13c"
+    assert time.process_time() - start < 2
+
+
+def test_conll2000_has_its_published_counts(real):
+    table = real[0]["chunk"].describe().set_index("split")
+    assert real[0]["chunk"].layers == ("chunk",)
+    assert table.sentences.tolist() == [8_042, 894, 2_012]
+    assert table.tokens.tolist() == [190_623, 21_104, 47_377]
+    assert (table.sentences[:2].sum(), table.tokens[:2].sum()) == (8_936, 211_727)
+    assert table["chunk spans"].tolist() == [96_279, 10_699, 23_852]
+    for split in real[0]["chunk"].splits.values():
+        assert not any(breaks(s.tags["chunk"], "bio2") for s in split)
+        assert any("#" in s.words for s in split)  # no comments
+
+
+def test_three_real_corpora_are_almost_disjoint(real):
+    "What two of them share are short formulas; the longest is printed once a day."
+    table = shared_sentences(real[0])
+    assert [c.name for c in real[0].values()] == ["ptb_sample", "conll2000", "conll2003"]
+    shared = {
+        (r["train of"], r.task, r.split): (r.shared, r.longest)
+        for _, r in table.iterrows()
+        if r.shared
+    }
+    assert shared == {
+        ("pos", "pos", "test"): (3, 6),
+        ("pos", "chunk", "dev"): (4, 32),
+        ("pos", "chunk", "test"): (10, 13),
+        ("pos", "ner", "test"): (1, 1),
+        ("chunk", "pos", "dev"): (1, 2),
+        ("chunk", "pos", "test"): (8, 24),
+        ("chunk", "chunk", "test"): (13, 16),
+        ("chunk", "ner", "test"): (1, 1),
+        ("ner", "ner", "dev"): (193, 18),
+        ("ner", "ner", "test"): (126, 13),
+    }
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [("ptb_sample", "ptb_sample"), ("masc_conll2012", "masc"), ("conll2000", "conll2000")],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_real_folders_are_known(data_dir, folder, name):
+    assert read_corpus(data_dir / folder).name == name
+
+
+def test_the_folder_of_all_is_no_corpus(data_dir):
+    with pytest.raises(FormatError, match="several corpora are here: .* Give the folder of one"):
+        read_corpus(data_dir)
 
 
 def broken(path, columns, layer):
@@ -458,17 +407,3 @@ def test_slips_of_the_official_files(data_dir):
     assert (len(iob1), len(iob1) + len(bio2)) == (2, 23_429)
     iob1, bio2 = broken(data_dir / "conll2000" / "test.txt", ("word", "_", "chunk"), "chunk")
     assert len(iob1) > 0 and not bio2
-
-
-def test_conll2000_is_read_by_naming_its_columns(data_dir):
-    folder = data_dir / "conll2000"
-    for name, sentences, tokens in [("train.txt", 8_936, 211_727), ("test.txt", 2_012, 47_377)]:
-        got = read_conll(folder / name, ("word", "pos", "chunk"))
-        assert (len(got), sum(len(s.words) for s in got)) == (sentences, tokens)
-        assert not any(breaks(s.tags["chunk"], "bio2") for s in got)
-        assert set(got[0].tags) == {"pos", "chunk"}
-        assert any(s.words[i] == "#" for s in got for i in range(len(s.words)))  # no comments
-    with pytest.raises(FormatError, match=r"expected 4 columns \(word pos chunk ner\), found 3\."):
-        read_conll(folder)
-    with pytest.raises(FormatError, match="no corpus we know"):
-        read_corpus(folder)

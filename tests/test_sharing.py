@@ -129,6 +129,30 @@ class TestMaskInTheForwardPass:
         torch.manual_seed(1)
         assert not torch.equal(outputs["b"], whole(inputs, "b"))
 
+    def test_a_tied_weight_is_masked_wherever_it_is_used(self):
+        class Tied(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.up, self.middle, self.down = (nn.Linear(8, 8) for _ in range(3))
+                self.down.weight = self.up.weight
+
+            def forward(self, x):
+                return self.down(self.middle(self.up(x)).relu())
+
+        torch.manual_seed(0)
+        encoder, x = Tied(), torch.randn(6, 8)
+        model = SparseSharing(encoder, heads(), masks_of(encoder))
+        for task, mask in model.masks.items():
+            alone = zeroed(encoder, mask)
+            assert alone.down.weight is alone.up.weight
+            assert torch.equal(model.encode(x, task), alone(x))
+            model.zero_grad()
+            model.encode(x, task).sum().backward()
+            alone(x).sum().backward()
+            inside = mask["up.weight"]
+            assert torch.allclose(encoder.up.weight.grad, alone.up.weight.grad * inside, atol=1e-6)
+            assert encoder.down.weight is encoder.up.weight
+
     @each_encoder
     def test_it_leaves_the_weights_alone(self, make):
         model, inputs = sparse(make)

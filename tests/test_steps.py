@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import ENCODERS, bits, copied, hard, mlp, same, seeded, sparse
+from nets import ENCODERS, bits, copied, hard, heads, masks_of, mlp, same, seeded, sparse
 from torch import nn
 
 from sparse_sharing.masks import Mask
@@ -130,6 +130,25 @@ class TestNothingOutsideTheSubnetMoves:
             backward(model, inputs, task, clip)
             optimizer.step(task)
             assert not leaks(model, task, before, everything(model, optimizer))[0]
+
+    @pytest.mark.parametrize("tasks", ["a", "ab"], ids=["alone", "shared"])
+    def test_a_gradient_outside_does_not_count(self, tasks):
+        "As of a penalty on all weights, which the mask in the forward pass does not see."
+        encoder = seeded(mlp)[0]
+        model = SparseSharing(encoder, heads(tasks), masks_of(encoder, tasks=tasks))
+        optimizer = SubnetSGD(model)
+        for task in 2 * tasks:
+            before = everything(model, optimizer)
+            for p in model.parameters():
+                p.grad = torch.randn_like(p)
+            optimizer.step(task)
+            after = everything(model, optimizer)
+            for name, factor in model.subnet(task).items():
+                old, new = before[name], after[name]
+                same_weight = new["weight"] == old["weight"]
+                assert torch.equal(same_weight, factor == 0)
+                unchanged = new["velocity"] == old.get("velocity", torch.zeros_like(factor))
+                assert torch.equal(unchanged, factor == 0)
 
     def test_by_hand(self):
         net = nn.Linear(2, 1, bias=False)

@@ -18,7 +18,7 @@ import torch
 from helpers import ROOT
 from tiny import write_corpus, write_glove
 
-from sparse_sharing import bench, study
+from sparse_sharing import study
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
 from sparse_sharing.study import (
     COLUMNS,
@@ -459,36 +459,6 @@ class TestParameters:
         changed = Experiment("exp1", warmup=0, alpha=0.2).settings
         assert (changed.warmup, changed.alpha) == (0, 0.2)
         assert changed.epochs == PRESETS["quick"].epochs
-
-
-class TestBench:
-    FIGURES = ["floor_ms", "lstm_ms", "dense_ms", "masked_ms", "eval_tokens_per_s"]
-
-    def test_the_floor_is_that_of_the_brief(self):
-        assert bench.WORK == 12 * 4 * 200 * 330
-
-    def test_the_command(self, tmp_path):
-        folder = write_corpus(tmp_path, n_train=150)
-        done = subprocess.run(
-            [sys.executable, "-m", "sparse_sharing.bench", "--json", "--data", str(folder)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        figures = json.loads(done.stdout.splitlines()[-1])
-        assert list(figures) == self.FIGURES and all(v > 0 for v in figures.values())
-        assert figures["lstm_ms"] < figures["dense_ms"]
-        assert all(f"({name})" in done.stdout for name in self.FIGURES)
-
-    def test_too_few_sentences_are_refused(self, source):
-        with pytest.raises(ValueError, match="batches"):
-            bench.measure(read_data(source["data_dir"], ""), sizes=SIZES)
-
-    def test_the_table_has_the_ratios(self):
-        table = bench.table(dict(zip(self.FIGURES, (1.0, 2.0, 3.0, 3.3, 9.0), strict=True)))
-        assert table.ratio.tolist()[:4] == ["", "2.00 x floor", "1.50 x bare LSTM", "1.100 x dense"]
-        assert table.value.tolist() == [1, 2, 3, 3.3, 9]
 
 
 @pytest.mark.skipif(not (ROOT / "nbs" / "exp1.ipynb").exists(), reason="there is no exp1 yet")

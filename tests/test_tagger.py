@@ -58,6 +58,16 @@ class TestCharCNN:
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
         assert all(g.any() for g in ours)
 
+    def test_of_equal_places_the_first_one_learns(self, cnn):
+        "`aaaa` has the same windows several times; words beside it have gradients of their own."
+        words, weights = torch.tensor([[5, 5, 5, 5], [2, 8, 0, 0]]), torch.randn(2, 6)
+        ours = torch.autograd.grad((cnn(words) * weights).sum(), list(cnn.parameters()))
+        each = [convolved(cnn, word[word > 0]) for word in words]
+        theirs = torch.autograd.grad((torch.stack(each) * weights).sum(), list(cnn.parameters()))
+        rows = ours[0].any(1) if cnn.conv.kernel_size[0] > 1 else None
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
+        assert rows is None or rows[[2, 5, 8]].all()
+
     def test_padding_never_wins(self, cnn):
         "Also where every real answer is far below zero and padding's would be zero."
         with torch.no_grad():

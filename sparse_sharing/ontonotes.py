@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARSE', 'NAME', 'AGAIN', 'UNFILLED', 'BEGIN', 'SPLITS', 'read_ontonotes', 'ontonotes_corpus']
 
-# %% ../nbs/10_ontonotes.ipynb #f9d0ad29
+# %% ../nbs/10_ontonotes.ipynb #fe731013
 import re
 import sys
 import warnings
@@ -17,7 +17,7 @@ from pathlib import Path
 from .chunking import TRACE, Tree, chunk_tags
 from .sentences import Corpus, FormatError, Sentence, files_in, rows, space_hint
 
-# %% ../nbs/10_ontonotes.ipynb #24d91970
+# %% ../nbs/10_ontonotes.ipynb #427b452a
 PARSE = re.compile(r"(?:\([^()*\s]*)*\*\)*")  # cells of the sixth column; labels may be empty
 NAME = re.compile(r"-|(?:\([^()*\s]+)*\*\)*|(?:\([^()*\s]+)+\)+")  # of the eleventh
 
@@ -29,7 +29,7 @@ def _brackets(cell: str, form: re.Pattern[str]) -> tuple[tuple[str, ...], int] |
         return None
     return tuple(re.findall(r"\(([^()*]*)", cell)), cell.count(")")
 
-# %% ../nbs/10_ontonotes.ipynb #a5595adc
+# %% ../nbs/10_ontonotes.ipynb #599c0028
 AGAIN = "Mend the line, or make the file again from the release."
 
 
@@ -98,7 +98,7 @@ def _names(file: Path, line: int, block: list[list[str]]) -> tuple[str, ...]:
         )
     return tuple(tags)
 
-# %% ../nbs/10_ontonotes.ipynb #3f7719da
+# %% ../nbs/10_ontonotes.ipynb #c208b066
 UNFILLED = (
     "[WORD] stands where a word should: this is a skeleton, whose words come from the LDC release. "
     "Fill it in with skeleton2conll.sh -D ontonotes-release-5.0/data/files/data and read the result."
@@ -213,7 +213,7 @@ def _check_row(
     if fields[3] == "[WORD]":
         raise FormatError(f"{file}:{number}: {UNFILLED}")
 
-# %% ../nbs/10_ontonotes.ipynb #a0423d0f
+# %% ../nbs/10_ontonotes.ipynb #98ac3f8c
 def _gold_files(path: Path) -> list[Path]:
     "The file, or the English `*gold_conll` files of a folder."
     try:
@@ -266,7 +266,7 @@ def read_ontonotes(
     sentences = [s for file in _gold_files(path) for s in _read_gold(file, seen)]
     return _usable(path, {"all": sentences})["all"] if entities else sentences
 
-# %% ../nbs/10_ontonotes.ipynb #061a443f
+# %% ../nbs/10_ontonotes.ipynb #6ba6982e
 SPLITS = {"train": "train", "development": "dev", "dev": "dev", "test": "test"}  # folder -> split
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_ptb', 'wsj_files', 'ptb_corpus']
 
-# %% ../nbs/10_ptb.ipynb #7e2ab7b9
+# %% ../nbs/10_ptb.ipynb #1f5bd969
 import re
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from sparse_sharing.sentences import (
     read_text,
 )
 
-# %% ../nbs/10_ptb.ipynb #f75ea8c7
+# %% ../nbs/10_ptb.ipynb #05cc860c
 def read_ptb(
     path: str | Path,  # a file; or a folder: its `.mrg` files or, if there are none, all its files
 ) -> list[Sentence]:  # in order, with layers `pos` and, from trees, `chunk`
@@ -56,7 +56,7 @@ def _read_file(file: Path) -> list[Sentence]:
         raise FormatError(f"{file}:1: no tree with words in this file. Take it out.")
     return sentences
 
-# %% ../nbs/10_ptb.ipynb #4140e124
+# %% ../nbs/10_ptb.ipynb #4de0ef77
 _SECTION = r"([01]\d|2[0-4])"  # 00 to 24
 _WSJ = re.compile(rf"(wsj_?)?{_SECTION}(\d\d)?", re.IGNORECASE)
 

@@ -6,7 +6,7 @@
 __all__ = ['SPANS', 'SLIPS', 'Sentence', 'legal', 'breaks', 'to_bio2', 'to_bioes', 'FormatError', 'files_in', 'read_text', 'rows',
            'space_hint', 'read_conll', 'Corpus']
 
-# %% ../nbs/09_sentences.ipynb #a870c32f
+# %% ../nbs/09_sentences.ipynb #3955aedc
 import hashlib
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-# %% ../nbs/09_sentences.ipynb #22f65ff4
+# %% ../nbs/09_sentences.ipynb #ddab6791
 @dataclass(frozen=True)
 class Sentence:
     """The words of one sentence and its tags in every layer it has.
@@ -40,7 +40,7 @@ class Sentence:
                     f"{len(self.words)} words but the {layer} tags {tags}: give one tag per word"
                 )
 
-# %% ../nbs/09_sentences.ipynb #28bb092b
+# %% ../nbs/09_sentences.ipynb #4da0348c
 def _well_formed(tag: str) -> bool:
     "Whether some scheme has such a tag. A type may hold hyphens of its own."
     prefix, _, kind = tag.partition("-")
@@ -68,7 +68,7 @@ def legal(
         return prefix in ("", "O", "B", "S")
     raise ValueError(f"no scheme is called {scheme!r}: take iob1, bio2 or bioes")
 
-# %% ../nbs/09_sentences.ipynb #8cab741a
+# %% ../nbs/09_sentences.ipynb #5abe71fc
 def breaks(
     tags: Sequence[str],  # the tags of one sentence
     scheme: str,  # `iob1`, `bio2` or `bioes`
@@ -77,7 +77,7 @@ def breaks(
     pairs = pairwise(("", *tags, ""))
     return [i for i, (previous, tag) in enumerate(pairs) if not legal(previous, tag, scheme)]
 
-# %% ../nbs/09_sentences.ipynb #80e28548
+# %% ../nbs/09_sentences.ipynb #2f994ead
 def _complaint(tags: Sequence[str], i: int, scheme: str) -> str:
     "What is wrong at an index that `breaks` gives, in words."
     if i == len(tags):
@@ -118,7 +118,7 @@ def to_bioes(
     pairs = pairwise((*tags, ""))
     return tuple(t if t == "O" or after[:1] == "I" else ends[t[0]] + t[1:] for t, after in pairs)
 
-# %% ../nbs/09_sentences.ipynb #5aebe7a3
+# %% ../nbs/09_sentences.ipynb #94e840d4
 SPANS: Mapping[str, str] = {"chunk": "bio2", "ner": "bioes"}  # layers of spans, the scheme we keep
 SLIPS = 0.001  # share of span beginnings that a file may write in the other IOB scheme
 
@@ -126,7 +126,7 @@ SLIPS = 0.001  # share of span beginnings that a file may write in the other IOB
 class FormatError(ValueError):
     "A corpus that cannot be read as it stands: `file:line: what is wrong. What to do.`"
 
-# %% ../nbs/09_sentences.ipynb #1c72d956
+# %% ../nbs/09_sentences.ipynb #46137b98
 def _check_scheme(path: Path, layer: str, column: list[tuple[str, ...]], starts: list[int]) -> None:
     "Raise `FormatError` unless a layer is in one scheme; its sentences start at lines `starts`."
 
@@ -168,7 +168,7 @@ def _check_scheme(path: Path, layer: str, column: list[tuple[str, ...]], starts:
             f"{other}. Write the whole file in one scheme."
         )
 
-# %% ../nbs/09_sentences.ipynb #bd5e4f26
+# %% ../nbs/09_sentences.ipynb #963a35a8
 def files_in(
     path: str | Path,  # a file or a folder
     pattern: str = "*",  # which files of a folder, for instance `*.conll`
@@ -214,7 +214,7 @@ def space_hint(fields: Sequence[str]) -> str:  # a sentence, or nothing
     space = next((c for c in "".join(fields) if c.isspace()), "")
     return f"U+{ord(space):04X} does not separate, only space and tab do. " if space else ""
 
-# %% ../nbs/09_sentences.ipynb #577fbd85
+# %% ../nbs/09_sentences.ipynb #dacf4bee
 def _read_file(
     path: Path, columns: Sequence[str | None], schemes: Mapping[str, str]
 ) -> list[Sentence]:
@@ -272,7 +272,7 @@ def read_conll(
     files = files_in(path, pattern)
     return [sentence for file in files for sentence in _read_file(file, columns, schemes)]
 
-# %% ../nbs/09_sentences.ipynb #902fc081
+# %% ../nbs/09_sentences.ipynb #a3410bb6
 @dataclass(frozen=True)
 class Corpus:
     "Three splits of sentences. Neither the lists nor the sentences may change once it is made."

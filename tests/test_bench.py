@@ -8,7 +8,7 @@ import pytest
 from tiny import WIDTH, write_corpus
 
 from sparse_sharing import bench
-from sparse_sharing.systems import read_data
+from sparse_sharing.systems import Source, read_data
 from sparse_sharing.tagger import Sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
@@ -27,7 +27,7 @@ FIGURES = [
 ]
 
 
-def test_the_floor_is_that_of_the_brief():
+def test_the_floor_counts_two_directions_forward_and_backward():
     assert bench.WORK == 12 * 4 * 200 * 330
 
 
@@ -48,7 +48,7 @@ def test_the_command(tmp_path):
 
 
 def test_the_parts_of_a_step_add_up(tmp_path):
-    data = read_data(str(write_corpus(tmp_path, n_train=150)), "")
+    data = read_data(Source(str(write_corpus(tmp_path, n_train=150))))
     parts = bench.profile(data, batches=4, sizes=SIZES).set_index("part")
     assert (parts >= 0).all(axis=None) and parts.index.is_unique
     *some, together = parts.index
@@ -59,7 +59,7 @@ def test_the_parts_of_a_step_add_up(tmp_path):
 
 def test_too_few_sentences_are_refused(tmp_path):
     with pytest.raises(ValueError, match="batches"):
-        bench.measure(read_data(str(write_corpus(tmp_path)), ""), sizes=SIZES)
+        bench.measure(read_data(Source(str(write_corpus(tmp_path)))), sizes=SIZES)
 
 
 def test_the_table_has_the_ratios():

@@ -127,10 +127,14 @@ def test_what_is_held_out_depends_on_seed_and_words_alone(here):
 def test_repeated_sentences_stay_together(here):
     conll2000(here / "c", n=40)
     text = (here / "c/train.txt").read_text()
-    (here / "c/train.txt").write_text(text * 5)
+    (here / "c/train.txt").write_text(text * 7 + text.split("\n\n")[0])
     corpus = read_conll2000("c")
     assert not {s.words for s in corpus.train} & {s.words for s in corpus.dev}
-    assert [len(s) for s in corpus.splits.values()] == [180, 20, 1]
+    assert [len(s) for s in corpus.splits.values()] == [253, 28, 1]  # rather than 28.1
+    (here / "c/train.txt").write_text(text * 4 + 3 * (text.split("\n\n")[5] + "\n\n"))
+    corpus = read_conll2000("c")
+    assert not {s.words for s in corpus.train} & {s.words for s in corpus.dev}
+    assert [len(s) for s in corpus.splits.values()] == [144, 19, 1]  # rather than 16.3
 
 
 @pytest.mark.parametrize("name", ["train.txt", "test.txt"])

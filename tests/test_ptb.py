@@ -80,6 +80,7 @@ def test_sections_in_columns(here):
     for section in range(25):
         put(here / f"wsj_{section:02d}.tsv", f"s{section} NN\n")
     put(here / "README.txt", "not a column file")
+    put(here / "2012.txt", "notes of a year, in no section")
     corpus = ptb_corpus(here)
     assert (corpus.name, corpus.layers) == ("ptb", ("pos",))
     assert [len(split) for split in corpus.splits.values()] == [19, 3, 3]

@@ -11,10 +11,8 @@ import json
 import math
 import operator
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, reduce
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 from torch import Tensor, nn
+
+from .files import write_whole
 
 # %% ../nbs/00_masks.ipynb #00masks-8bd5eb
 # Of the norms these two can have weights of several dimensions; those of the others are vectors.
@@ -238,14 +238,10 @@ class Mask(Mapping[str, Tensor]):
         path: str | os.PathLike[str],  # safetensors file to write; missing folders are made
     ) -> None:
         "Write the mask: one bit a weight, the file whole or not at all; same mask, same bytes."
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         packed, description = self._packed()
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            draft = Path(folder, path.name)
-            # A single entry: safetensors writes several entries in an order that differs by run.
-            draft.write_bytes(safetensors_bytes(packed, metadata={FORMAT: description}))
-            os.replace(draft, path)
+        # A single entry: safetensors writes several entries in an order that differs by run.
+        whole = safetensors_bytes(packed, metadata={FORMAT: description})
+        write_whole(path, lambda draft: draft.write_bytes(whole))
 
     @classmethod
     def load(

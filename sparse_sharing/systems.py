@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from . import scoring, toy
 from .batches import Batch, Split, Vocabulary, coverage, encode, read_glove
-from .corpora import Corpus, read_corpora, read_corpus
+from .corpora import Corpus, read_corpora, read_corpus, shared_sentences
 from .crf import CRFHead, crf_head
 from .masks import Mask
 from .sentences import SPANS
@@ -140,6 +140,7 @@ def read_data(
             identity=found.hexdigest(),
             corpus=json.loads(table.to_json(orient="records")),
             coverage=coverage(every, rows).to_dict("records") if rows else None,
+            shared=shared_sentences(by_task).to_dict("records") if len(parts) > 1 else None,
         ),
     )
 

@@ -84,6 +84,7 @@ class Unit:
         "What a person calls it."
         what = f"round {self.round}" if self.kind == "round" else self.phase
         system = "subnet" if self.system == "single" and self.masks else self.system
+        system = "pruning" if self.kind == "round" else system
         return f"seed {self.seed}  {system:12}  {'+'.join(self.tasks):14}  {what:8}"
 
     @property
@@ -238,7 +239,7 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
         left = inputs.get(f"{unit.previous}/{SMALLER}")
         mask = Mask(left) if left else Mask.ones(model.get_submodule("encoder"))
     dense = [m.density for m in ([mask] if mask else kept.values())]
-    shown = "".join(f"  density {d:.3f}" for d in dict.fromkeys(dense))
+    shown = "  density " + " ".join(f"{d:.3f}" for d in dense) if dense else ""
 
     def note(rows: list[dict[str, Any]]) -> None:
         scores = "  ".join(f"{r['task']} {r['dev']:.2f}" for r in rows)

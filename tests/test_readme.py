@@ -34,7 +34,7 @@ def test_the_two_commands_set_up_alike():
 
 def test_papermill_commands_name_what_exists():
     found = commands("papermill")
-    assert len(found) == 2
+    assert len(found) == 4
     for _, notebook, out, *options in (steps[-1] for steps in found):
         assert out == "out.ipynb" and (ROOT / notebook).is_file()
         known = papermill.inspect_notebook(str(ROOT / notebook))
@@ -45,7 +45,7 @@ def test_files_that_it_names_exist():
     names = re.findall(r"(?:nbs|docs|\.ci)/[\w./]*\w|`(\d\d_\w+)`", README)
     notebooks = {p.stem for p in NOTEBOOKS}
     assert notebooks.issuperset(n for n in names if n)
-    paths = set(re.findall(r"(?:nbs|docs|\.ci)/[\w./]*\w", README)) - {"docs/_build/html"}
+    paths = set(re.findall(r"(?:nbs|docs|\.ci)/[\w./-]*\w", README)) - {"docs/_build/html"}
     assert [p for p in sorted(paths) if not (ROOT / p).exists()] == []
 
 

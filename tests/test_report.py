@@ -1,6 +1,7 @@
 "Reports from a small results folder whose numbers can be checked by hand."
 
 import json
+import re
 from dataclasses import replace
 
 import matplotlib
@@ -52,9 +53,15 @@ def write(folder, seeds=(0,), **kwargs):
         for epoch in (1, 2, 3)
     ]
     overlap = [[t, s, 0.5 + s / 10, 0.3] for t in ["ner-pos", "pos-ner-chunk"] for s in seeds]
-    tables = dict(
-        results=rows(seeds, **kwargs), curves=curves, candidates=candidates, overlap=overlap
-    )
+    results = rows(seeds, **kwargs)
+    genres = [  # news is a point better than the whole, letters are two points worse
+        [*row[3:6], genre, words, row[6], row[7] + shift, row[8] + shift]
+        for row in results
+        if row[6] != "f1_strict"
+        for genre, words, shift in [("nw", 900, 1.0), ("letters", 400, -2.0)]
+    ]
+    tables = dict(results=results, genres=genres, curves=curves)
+    tables |= dict(candidates=candidates, overlap=overlap)
     for name, lines in tables.items():
         frame = pd.DataFrame(lines, columns=report.COLUMNS[name])
         frame.to_csv(folder / f"{name}.csv", index=False)
@@ -184,7 +191,7 @@ def test_no_results_and_damaged_files(folder):
     [
         ("exp1", "generated", "generated, not comparable with the paper"),
         ("exp1", "conll2003", "conll2003, as in the paper"),
-        ("exp2", "masc", "masc, not comparable with the paper"),
+        ("exp2", "masc", "masc, which stands in for ontonotes, not comparable with the paper"),
         ("exp2", "conll2003", "conll2003, not comparable with the paper"),
         ("mine", "conll2003", "conll2003, not comparable with the paper"),
     ],
@@ -283,7 +290,12 @@ def test_tables_5_and_6_stand_beside_their_experiments(tmp_path):
     three = report.score_table(report.load(write(tmp_path, experiment="exp3"))).data
     assert three.loc["Hard sharing", ("Chunking", "paper")] == 94.32
     assert np.isnan(three.loc["Hard sharing", ("parameters", "printed")])
-    assert list(three.index) == ["Single task", "Hard sharing", "Sparse sharing"]
+    ours, quoted = list(three.index)[:4], three.loc[three.index.str.endswith(", published")]
+    assert ours == ["Single task", "Hard sharing", "Sparse sharing", "Sparse sharing (Table 4)"]
+    assert len(quoted) == len(three) - 4 == 4 and quoted.xs("ours", axis=1, level=1).isna().all(
+        axis=None
+    )
+    assert quoted.loc["Huang, Xu, and Yu (2015), published", ("NER", "paper")] == 89.91
 
     write(tmp_path, experiment="negative_transfer")
     change(
@@ -293,6 +305,28 @@ def test_tables_5_and_6_stand_beside_their_experiments(tmp_path):
     six = report.score_table(report.load(tmp_path)).data
     assert list(six.loc["Hard sharing", "NER"]) == [88.0, -1.0, 61.62, -9.43]
     assert list(six.columns.unique(0))[:2] == ["NER", "Position"]
+
+
+def test_genres_have_a_row_each_and_the_best_is_bold(two):
+    style = report.genre_table(two)
+    table = style.data
+    assert list(table.index)[:2] == [("POS", "letters"), ("POS", "nw")]
+    assert list(table.columns) == ["words", "Single task", "Hard sharing", "Sparse sharing"]
+    assert list(table.loc["POS", "nw"]) == [900, 96.5, 97.0, 97.25]  # means of two seeds, plus 1
+    assert table.loc[("NER", "letters"), "Hard sharing"] == 86.5
+    bold = re.findall(
+        r"#T_\w+ (td|_row\d+_col\d+)|(row\d+_col\d+)", style.to_html().split("<table")[0]
+    )
+    assert ("", "row0_col3") in bold and ("", "row0_col1") not in bold
+    assert report.genre_table(replace(two, genres=two.genres[:0])).data.empty
+
+
+def test_a_genre_that_a_split_lacks_has_no_score_there(folder):
+    change(folder / "genres.csv", lambda t: t.assign(dev=None))
+    assert report.load(folder).genres["dev"].isna().all()
+    change(folder / "results.csv", lambda t: t.assign(dev=None))
+    with pytest.raises(ValueError, match="results.csv, line 2: dev"):
+        report.load(folder)
 
 
 def test_strict_scores_have_a_table_of_their_own(two):

@@ -64,12 +64,13 @@ def digest(
     tensors: Mapping[str, Tensor],  # name -> tensor, in any order
     text: str = "",  # what else is to count
 ) -> str:  # 64 hexadecimal digits
-    "Checksum (SHA-256) of tensors, of their names, and of a text."
-    found = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        found.update(name.encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        found.update(flat.view(torch.uint8).numpy().data)
+    "Checksum (SHA-256) of tensors, of their names, kinds and shapes, and of a text."
+    kinds = {k: [str(v.dtype), list(v.shape)] for k, v in sorted(tensors.items())}
+    found = hashlib.sha256(json.dumps([text, kinds]).encode())  # so that no two run into each other
+    for name in kinds:
+        if tensors[name].numel():
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            found.update(flat.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 # %% ../nbs/04_files.ipynb #db7a54e5

@@ -209,6 +209,8 @@ def _state(folder: Path, unit: Unit) -> dict[str, Any]:
     row: dict[str, Any] = dict(unit=unit.label, name=unit.name, epochs=f"0/{unit.epochs}")
     try:
         if result := load_result(folder, unit):
+            if MASK in result["files"]:
+                load_file(folder, f"{unit.name}/{MASK}")
             return _row(result, "done") | dict(unit=unit.label, name=unit.name)
         state, path = "missing", folder / unit.name / "checkpoint.safetensors"
         if path.exists():

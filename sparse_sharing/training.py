@@ -7,7 +7,6 @@ __all__ = ['Task', 'derive_seed', 'evaluate', 'Fit', 'print_epoch', 'train_step'
 
 # %% ../nbs/02_training.ipynb #02traini-beb544
 import hashlib
-import json
 import math
 import os
 import time
@@ -18,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .files import digest, load_tensors, save_tensors
 from .sharing import Sharing
 from .steps import SubnetSGD, clip_gradients, subnet_step
 
@@ -77,41 +75,6 @@ def evaluate(
         model.train(was)
 
 # %% ../nbs/02_training.ipynb #02traini-0d87c6
-def _digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    "Checksum of tensors, of their names, and of a text."
-    digest = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    "Tensors and what is to be known of them, in one file that appears whole or not at all."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    text = json.dumps(about)
-    save_file(whole, part, {"about": text, "sha256": _digest(whole, text)})
-    os.replace(part, path)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    "What `_write` wrote. Raises `ValueError` naming the file if it is damaged."
-    try:
-        with safe_open(path, "pt") as file:
-            tensors, texts = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()
-        if _digest(tensors, texts["about"]) != texts["sha256"]:
-            raise ValueError("its content does not match its checksum")
-        return tensors, json.loads(texts["about"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a sound checkpoint: {error}; delete it to start over"
-        ) from error
-
-
 @dataclass
 class Fit:
     "What a training left besides the weights."
@@ -176,11 +139,13 @@ def fit(
     checkpoint: str
     | os.PathLike[str]
     | None = None,  # file to go on from and to write after each epoch
+    name: str = "",  # what a checkpoint belongs to, beyond what `fit` can see
     log: Callable[[list[dict[str, Any]]], None] | None = print_epoch,  # told of each epoch
 ) -> Fit:  # the learning curve and the best epoch
     """Train tasks in turn, each in its own subnet (paper, *Training Subnets in Parallel*).
 
-    Raises `ValueError` if a task is not the model's or a checkpoint does not belong to this run, and
+    Raises `ValueError` if a task is not the model's or a checkpoint does not belong to this run, `Damaged` if it
+    is not as it was written, and
     `FloatingPointError` at the first loss that is not finite.
     """
     names = [t.name for t in tasks]
@@ -199,17 +164,18 @@ def fit(
     path = Path(checkpoint) if checkpoint else None
     subnets = {f"{t}/{n}": f for t in names for n, f in model.subnet(t).items()}
     run = dict(
+        name=name,
         tasks=names,
         steps=steps,
         seed=str(seed),
         optimizer=type(optimizer).__name__,
         shapes={n: list(p.shape) for n, p in model.named_parameters()},
-        masks=_digest(subnets),
+        masks=digest(subnets),
     )
     result, best = Fit(), dict[str, Tensor]()
     streams = {t.name: [0, 0] for t in tasks}
     if path and path.exists():
-        tensors, about = _read(path)
+        tensors, about = load_tensors(path)
         if about["run"] != run:
             differs = [k for k in run if about["run"].get(k) != run[k]]
             raise ValueError(
@@ -251,7 +217,7 @@ def fit(
             result.curve += rows
             if path:
                 about = dict(run=run, fit=result.__dict__, streams=streams)
-                _write(path, _snapshot(model, optimizer, best), about)
+                save_tensors(path, _snapshot(model, optimizer, best), about)
             if log:
                 log(rows)
     finally:

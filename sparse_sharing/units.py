@@ -257,6 +257,7 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
         steps=math.ceil(sum(t.size for t in tasks) / how.batch),
         seed=f"{unit.seed}/{unit.phase}",
         checkpoint=home / "checkpoint.safetensors",
+        name=unit.name,
         log=note,
     )
 

@@ -87,7 +87,7 @@ class Workers:
                 raise ModuleNotFoundError(
                     f"scheduler is {scheduler!r}, which needs Dask: pip install distributed"
                 ) from error
-            self._client = Client(scheduler)
+            self._client = Client(scheduler, timeout=10)
             self._pool = self._client.get_executor(pure=False)
         else:
             one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -132,7 +132,10 @@ def to_do(
             missing[name] = [MASK]  # the choice of a subnet, and tables, are made of masks
     ahead = list(missing)
     while ahead:
-        for path, name in named[ahead.pop()].inputs.items():
+        user = ahead.pop()
+        if user not in results and (folder / user / "result.json").exists():
+            continue  # another process did it just now
+        for path, name in named[user].inputs.items():
             if name in results and not (folder / path).exists():
                 ahead += [name] if name not in missing else []
                 missing.setdefault(name, []).append(Path(path).name)
@@ -200,7 +203,10 @@ def work(
                 logs.follow(unit)
                 if unit.name not in patience:
                     log(f"{unit.label}  starts")
-                job = crew.submit(unit, folder, source, missing[unit.name])
+                try:
+                    job = crew.submit(unit, folder, source, missing[unit.name])
+                except BrokenProcessPool as error:
+                    raise _ended(unit) from error
                 running[job] = unit
             finished, _ = (
                 wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -224,10 +230,7 @@ def work(
                 except Damaged as error:
                     mend(error)
                 except BrokenProcessPool as error:
-                    raise RuntimeError(
-                        f"{unit.label}: a worker was ended from outside, perhaps for want of memory. "
-                        "Start again, and everything goes on where it was"
-                    ) from error
+                    raise _ended(unit) from error
                 except BaseException:
                     log(f"{unit.label}  failed")
                     raise
@@ -236,6 +239,14 @@ def work(
                 _tidy(now, missing, results, folder)
     finally:
         crew.close()
+
+
+def _ended(unit: Unit) -> RuntimeError:
+    "What to say when a worker is gone."
+    return RuntimeError(
+        f"{unit.label}: a worker was ended from outside, perhaps for want of memory. "
+        "Start again, and everything goes on where it was"
+    )
 
 
 class _Logs:

@@ -1,46 +1,46 @@
-"A whole study on a tiny corpus: its tables, and that they do not depend on how it was run."
+"A whole study on a tiny corpus: its tables, what it tells, and reading it without its corpus."
 
+import dataclasses
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import papermill
 import pytest
-import torch
+from filelock import FileLock
 from helpers import ROOT
+from studies import SMALL, TINY, Threads, check_same_study, perform_killed
 from tiny import write_corpus, write_glove
 
-from sparse_sharing import study
+from sparse_sharing import systems, workers
+from sparse_sharing.corpora import Corpus, read_corpus
+from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
-from sparse_sharing.study import (
-    COLUMNS,
-    PRESETS,
-    Experiment,
-    _work_behind,
-    plan,
-    run,
-    write_tables,
-)
-from sparse_sharing.systems import LEVEL, TASKS, read_data
-from sparse_sharing.tagger import Sizes
-from sparse_sharing.units import load_result
+from sparse_sharing.plans import PRESETS, Experiment, plan
+from sparse_sharing.study import COLUMNS, rebuild, run, status, write_tables
+from sparse_sharing.systems import TASKS, read_data
+from sparse_sharing.units import MASK, WEIGHTS, load_result, made_with
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
-SMALL = dict(preset="quick", alpha=0.35, min_density=0.5, warmup=1, epochs=2, seed=3)
 ROUNDS = 2  # 0.65 ** 2 is less than one half
 SIZES = PRESETS["quick"].training.sizes
 SYSTEMS = ("single", "subnet", "hard", "soft", "hierarchical", "sparse", "sparse_table4")
 METRICS = {"pos": ["accuracy"], "ner": ["f1", "f1_strict"], "chunk": ["f1", "f1_strict"]}
 TABLE4 = {"pos": 0.5012, "ner": 0.5623, "chunk": 0.4467}  # the paper's densities
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_process():
+    "Processes take seconds to start, and are tested elsewhere."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,12 @@ def unbroken(experiment):
     "The folder of a run with one worker, and the lines that it logged."
     lines = []
     return run(experiment, lines.append), lines
+
+
+@pytest.fixture
+def home(unbroken, tmp_path):
+    "A copy of it, to be broken."
+    return shutil.copytree(unbroken[0], tmp_path / "results")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +98,8 @@ def chosen(tables):
 
 
 @pytest.fixture(scope="module")
-def planned(experiment, unbroken, source):
-    return plan(experiment, read_data(**source), unbroken[0] / "units")
+def planned(experiment, unbroken):
+    return plan(experiment, read_data(experiment.source).checksum, unbroken[0] / "units")
 
 
 class TestTables:
@@ -101,6 +107,7 @@ class TestTables:
         assert {name: list(table) for name, table in tables.items()} == {
             "results": "experiment data preset system task seed metric dev test epoch parameters"
             " density seconds".split(),
+            "genres": "system task seed genre words metric dev test".split(),
             "curves": "system task seed epoch loss dev seconds".split(),
             "candidates": "task seed round density dev".split(),
             "overlap": "tasks seed overlap chance".split(),
@@ -207,11 +214,15 @@ class TestTables:
             raise AssertionError(f"{constant} is not JSON")
 
         about = json.loads(text, parse_constant=refuse)
+        assert set(about) == {"experiment", "settings", "data", "made_with", "mixed", "sha256"}
         assert about["settings"]["alpha"] == 0.35 and about["experiment"]["seed"] == 3
         assert about["settings"]["training"]["sizes"]["hidden"] == SIZES.hidden
-        assert about["data"]["name"] == "conll2003" and about["data"]["vectors"] is True
-        assert len(about["data"]["coverage"]) == 3 and about["versions"]["torch"]
+        assert about["data"]["name"] == "conll2003" and len(about["data"]["coverage"]) == 3
         assert re.fullmatch("[0-9a-f]{64}", about["data"]["checksum"])
+        assert re.fullmatch("[0-9a-f]{64}", about["data"]["identity"])
+        assert about["made_with"] == [made_with()] and about["mixed"] == []
+        places = ("data_dir", "embeddings", "results_dir", "scheduler")
+        assert [about["experiment"][k] for k in places] == [""] * 4
         assert "/" not in text and "\\" not in text
 
     def test_nothing_written_names_a_place(self, unbroken):
@@ -229,6 +240,25 @@ class TestTables:
         assert len(starts) == len(list((unbroken[0] / "units").iterdir()))
         assert all(line.startswith("seed 3 ") for line in lines)
 
+    def test_a_line_says_what_matters(self, unbroken):
+        "Who, dev scores, density of a subnet, and how long the unit and the whole still take."
+        lines = [line for line in unbroken[1] if " epoch " in line]
+        pattern = re.compile(
+            r"seed 3  (?P<system>[\w]+) +(?P<tasks>[\w+]+) +(?P<phase>warmup|main|round \d) +epoch \d/\d"
+            r"  dev(  ?(pos|ner|chunk) \d+\.\d\d)+(?P<density>(  density( ?[01]\.\d{3})+)*)"
+            r"  \d+ s, \d+ s left(?P<rest>  \[(?P<done>\d+)/(?P<all>\d+)(?P<more>\+?) units, .+ left\])?"
+        )
+        found = [pattern.fullmatch(line) for line in lines]
+        assert all(found), [ln for ln, m in zip(lines, found, strict=True) if not m]
+        for m in found:
+            masked = m["phase"].startswith("round") or m["system"] in ("sparse", "subnet")
+            assert bool(m["density"]) == masked
+        counts = [(int(m["done"]), int(m["all"])) for m in found if m["rest"]]
+        assert len(counts) > len(lines) - 5 and counts == sorted(counts)
+        assert found[-1]["more"] == "" and "+" in {m["more"] for m in found}
+        units = len(list((unbroken[0] / "units").iterdir()))
+        assert counts[-1][1] == units > counts[-1][0]
+
 
 class TestRunningAgain:
     def test_a_second_run_trains_nothing(self, experiment, unbroken):
@@ -240,228 +270,321 @@ class TestRunningAgain:
         assert {p: p.stat().st_mtime_ns for p in files} == before
         assert {p: p.read_bytes() for p in unbroken[0].glob("*.*")} == reports
 
-    def test_killed_and_run_again_with_other_workers(self, experiment, unbroken, source, tmp_path):
-        "All processes at once, with epochs behind them. The tables are those of one worker."
-        home = tmp_path / "results"
-        script = tmp_path / "script.py"
-        script.write_text(
-            "import json, sys\n"
-            "from sparse_sharing.study import Experiment, run\n"
-            "if __name__ == '__main__':\n"
-            "    run(Experiment('exp1', **json.loads(sys.argv[1])))\n"
-        )
-        settings = SMALL | source | dict(workers=2, results_dir=str(home))
-        done = subprocess.Popen(
-            [sys.executable, str(script), json.dumps(settings)],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            end = time.monotonic() + 300
-            while time.monotonic() < end and done.poll() is None:
-                finished = len(list(home.glob("units/*/result.json")))
-                if finished >= 10 and list(home.glob("units/*/checkpoint.safetensors")):
-                    break
-                time.sleep(0.002)
-            assert done.poll() is None, "it ended before it could be killed"
-        finally:
-            os.killpg(done.pid, signal.SIGKILL)
-            done.wait()
-        assert not (home / "results.csv").exists()
-        before = {p: p.read_bytes() for p in home.glob("units/*/result.json")}
-        assert len(before) >= 10
-        run(Experiment("exp1", **settings), lambda line: None)
-        assert {p: p.read_bytes() for p in before} == before, "a finished unit was done again"
-        self.check_same(home, unbroken[0])
+    def test_all_is_done_and_nothing_that_nobody_needs(self, planned, unbroken):
+        units = [u for us in planned.values() for u in us]
+        assert all(load_result(unbroken[0] / "units", u) for u in units)
+        folders = {p.name for p in (unbroken[0] / "units").iterdir()}
+        assert folders == {u.name for u in units}
 
-    def check_same(self, home, reference):
-        for name in COLUMNS:
-            ours, theirs = (
-                pd.read_csv(p / f"{name}.csv", dtype=str).drop(columns="seconds", errors="ignore")
-                for p in (home, reference)
+    def test_what_stays_on_the_disk(self, planned, unbroken):
+        "Masks, results and logs; weights of the common warmup and of hard sharing, and no checkpoint."
+        units = unbroken[0] / "units"
+        assert not list(units.glob("*/checkpoint.safetensors"))
+        assert {p.parent.name for p in units.glob(f"*/{WEIGHTS}")} == {
+            planned["hard", "all", 3][0].name
+        }
+        rounds = {u.name for t in TASKS for u in planned["imp", t, 3]}
+        assert {p.parent.name for p in units.glob(f"*/{MASK}")} == rounds
+        assert not [p for p in unbroken[0].rglob("*") if p.name.startswith(".")], "no drafts"
+
+    def test_a_longer_experiment_uses_what_is_there(self, experiment, home):
+        "Only what differs is trained: another round, and what takes its mask."
+        before = {p.name for p in (home / "units").iterdir()}
+        logs = {p: p.read_bytes() for p in (home / "units").glob("*/log.txt")}
+        deeper = replace(experiment, min_density=0.3, results_dir=str(home))
+        run(deeper, lambda line: None)
+        assert {p: p.read_bytes() for p in logs} == logs
+        added = {p.name for p in (home / "units").iterdir()} - before
+        labels = [load_json(home / "units" / n / "result.json")["label"] for n in added]
+        assert sum("round 3" in x for x in labels) == len(TASKS)
+        assert all("round 3" in x or "sparse" in x or "subnet" in x for x in labels)
+        assert len(pd.read_csv(home / "candidates.csv")) == len(TASKS) * 4
+
+    def test_two_seeds_are_two_studies(self, source, tmp_path):
+        both = Experiment(
+            "exp1", **source, **TINY, seed=1, n_seeds=2, results_dir=str(tmp_path / "2")
+        )
+        run(both, lambda line: None)
+        one = replace(both, seed=2, n_seeds=1, results_dir=str(tmp_path / "1"))
+        run(one, lambda line: None)
+        for name in ("results", "candidates", "overlap"):
+            table, alone = (pd.read_csv(tmp_path / d / f"{name}.csv") for d in "21")
+            assert set(table.seed) == {1, 2}
+            part = (
+                table[table.seed == 2]
+                .reset_index(drop=True)
+                .drop(columns="seconds", errors="ignore")
             )
-            pd.testing.assert_frame_equal(ours, theirs)
-        ours, theirs = (
-            {m.name: m.read_bytes() for m in (p / "masks").iterdir()} for p in (home, reference)
-        )
-        assert ours == theirs
-        ours, theirs = (json.loads((p / "run.json").read_text()) for p in (home, reference))
-        assert ours["experiment"].pop("workers") == 2 and theirs["experiment"].pop("workers") == 1
-        assert ours == theirs
-
-    def test_workers_end_with_the_process_that_started_them(self):
-        "Also if it alone is killed, as a notebook's kernel is."
-        worker = (
-            "import os, time; from sparse_sharing.units import end_with_parent as end;"
-            "end(os.getppid()); print('at work', flush=True); time.sleep(90)"
-        )
-        starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
-        with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"at work\n"
-            process.kill()
-            process.communicate(timeout=60)  # until nobody is left who could write
-
-    def test_the_place_of_the_results_is_in_no_name(self, experiment, unbroken, source, tmp_path):
-        elsewhere = Experiment("exp1", **source, **SMALL, workers=2, results_dir=str(tmp_path))
-        data = read_data(**source)
-        folder = unbroken[0] / "units"
-        assert plan(elsewhere, data, folder) == plan(experiment, data, folder)
-
-    def test_units_of_another_setting_are_others(self, experiment, unbroken, source):
-        data, folder = read_data(**source), unbroken[0] / "units"
-
-        def names(**changes):
-            settings = source | SMALL | changes
-            planned = plan(Experiment("exp1", **settings), data, folder)
-            return {u.name for us in planned.values() for u in us}
-
-        assert not names(seed=4) & names() and not names(preset="study") & names()
-        assert names(n_seeds=2) == names() | names(seed=4)
-        assert names(epochs=1) & names(), "the warmup and its masks are the same"
-        assert not names(warmup=2) & names()
-
-    def test_a_unit_that_fails_is_named_and_stops_the_run(self, source, tmp_path, monkeypatch):
-        class Threads(ThreadPoolExecutor):
-            def __init__(self, workers, **_):
-                super().__init__(workers)
-
-            def shutdown(self, wait, kill_workers):
-                super().shutdown(wait, cancel_futures=kill_workers)
-
-        def perform(unit, *_):
-            raise FloatingPointError(f"the loss of {unit.tasks[0]!r} is nan")
-
-        monkeypatch.setattr(study, "ProcessPoolExecutor", Threads)
-        monkeypatch.setattr(study, "perform", perform)
-        lines = []
-        with pytest.raises(FloatingPointError, match="is nan"):
-            run(Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path)), lines.append)
-        assert len(lines) == 2 and lines[1] == lines[0].replace("starts", "failed")
-        assert not (tmp_path / "results.csv").exists()
+            pd.testing.assert_frame_equal(part, alone.drop(columns="seconds", errors="ignore"))
 
     def test_a_system_is_reported_when_it_is_whole(self, source, tmp_path):
         experiment = Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path))
-        home = write_tables(experiment, read_data(**source))
+        home = write_tables(experiment, read_data(experiment.source).about)
         for name, columns in COLUMNS.items():
             table = pd.read_csv(home / f"{name}.csv")
             assert list(table) == columns and table.empty
 
-    def test_masks_of_an_earlier_setting_do_not_stay(self, unbroken, source, tmp_path):
+    @pytest.mark.parametrize("system", ["single", "hard", "sparse"])
+    def test_a_system_that_lacks_a_unit_is_not_reported(self, home, planned, system):
+        unit = planned[system, "ner" if system == "single" else "all", 3][-1]
+        (home / "units" / unit.name / "result.json").unlink()
+        table = pd.read_csv(rebuild(home) / "results.csv")
+        assert set(table.system) == set(SYSTEMS) - {system}
+
+    def test_masks_of_an_earlier_setting_do_not_stay(self, source, tmp_path):
         "Tables and masks of a folder are those of the same run."
         masks = tmp_path / "masks"
         masks.mkdir()
         (masks / "pos-seed0-round09.safetensors").write_bytes(b"from another time")
         experiment = Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path))
-        write_tables(experiment, read_data(**source))
+        write_tables(experiment, read_data(experiment.source).about)
         assert not list(masks.iterdir())
 
+    def test_a_corpus_that_changed_is_another(self, experiment, home, tmp_path):
+        corpus = shutil.copytree(experiment.data_dir, tmp_path / "corpus")
+        text = (corpus / "eng.testa").read_text()
+        (corpus / "eng.testa").write_text(text.replace(" NN ", " NNP ", 1))
+        other = replace(experiment, data_dir=str(corpus), results_dir=str(home), **TINY)
+        before = set((home / "units").iterdir())
+        run(other, lambda line: None)
+        assert before < set((home / "units").iterdir())
+        rows = status(home)
+        assert set(rows.state) == {"done", "other"}
+        assert {*rows[rows.state == "other"].name} == {p.name for p in before}
 
-class TestPlan:
-    def test_all_is_done(self, planned, unbroken):
-        units = [u for us in planned.values() for u in us]
-        assert all(load_result(unbroken[0] / "units", u) for u in units)
-        folders = {p.name for p in (unbroken[0] / "units").iterdir()}
-        assert folders == {u.name for u in units}, "nothing was trained that nobody needs"
 
-    def test_what_starts_where(self, planned):
-        warmup, main = planned["hard", "all", 3]
-        assert main.start == warmup.name and not warmup.start
-        assert (warmup.epochs, main.epochs) == (1, 2) and warmup.keep == "last"
-        for task in TASKS:
-            chain = planned["imp", task, 3]
-            assert {u.start for u in chain} == {warmup.name}
-            assert [u.previous for u in chain] == ["", *(u.name for u in chain[:-1])]
-            subnet, single = planned["subnet", task, 3], planned["single", task, 3]
-            assert not subnet[0].start and subnet[0].masks == subnet[1].masks != ()
-            assert not single[0].start and not single[0].masks
-        for system in ("sparse", "sparse_table4"):
-            first, second = planned[system, "all", 3]
-            assert first == warmup and second.start == warmup.name and len(second.masks) == 3
-        assert set(LEVEL) == set(TASKS)
+class TestRunJson:
+    def test_units_of_several_days_are_told_apart(self, home, planned):
+        "Versions that differ stand side by side."
+        path = home / "units" / planned["single", "pos", 3][1].name / "result.json"
+        content = load_json(path)
+        content["made_with"] |= dict(torch="1.0.0")
+        save_json(path, content)
+        rebuild(home)
+        about = load_json(home / "run.json")
+        assert sorted(m["torch"] for m in about["made_with"]) == sorted(
+            ["1.0.0", made_with()["torch"]]
+        )
 
-    def test_before_anything_is_done_no_subnet_is_planned(self, experiment, source, tmp_path):
-        planned = plan(experiment, read_data(**source), tmp_path)
-        assert {s for s, _, _ in planned} == {"hard", "imp", "single", "soft", "hierarchical"}
+    def test_units_of_files_that_were_made_elsewhere_are_named(self, home, planned):
+        "As when a mask is made again on a machine where other bits come out."
+        chain = planned["imp", "chunk", 3]
+        path = home / "units" / chain[2].name / "result.json"
+        content = load_json(path)
+        before = f"{chain[1].name}/smaller.safetensors"
+        assert before in content["inputs"]
+        content["inputs"][before] = "0" * 64
+        save_json(path, content)
+        rebuild(home)
+        assert load_json(home / "run.json")["mixed"] == [dict(unit=chain[2].label, input=before)]
 
-    def test_the_longest_way_comes_first(self, source, tmp_path):
-        "The warmup that all masks wait for, when the rounds are what takes time."
-        experiment = Experiment("exp1", **source, preset="paper", results_dir=str(tmp_path))
-        planned = plan(experiment, read_data(**source | {"embeddings": ""}), tmp_path)
+    def test_while_it_runs_it_is_there_already(self, source, tmp_path):
+        seen = []
+        experiment = Experiment("exp1", **source, **TINY, results_dir=str(tmp_path))
+        run(experiment, lambda line: seen.append(load_json(tmp_path / "run.json")))
+        assert seen[0]["made_with"] == [] and seen[0]["settings"]["warmup"] == 1
+        assert load_json(tmp_path / "run.json")["made_with"] == [made_with()]
+
+    def test_what_was_asked_for_can_be_asked_for_again(self, experiment, unbroken):
+        about = load_json(unbroken[0] / "run.json")
+        places = {k: getattr(experiment, k) for k in ("data_dir", "embeddings", "results_dir")}
+        assert Experiment(**about["experiment"] | places) == experiment
+        assert about["settings"] == json.loads(json.dumps(dataclasses.asdict(experiment.settings)))
+
+
+class TestRebuild:
+    def test_all_follows_from_the_units_alone(self, home, source, tmp_path):
+        "Tables and masks, byte for byte, where the corpus never was."
+        files = [*home.glob("*.csv"), *(home / "masks").iterdir(), home / "run.json"]
+        before = {p: p.read_bytes() for p in files}
+        assert len(before) == len(COLUMNS) + 3 * (ROUNDS + 1) + 1
+        for path in home.glob("*.csv"):
+            path.unlink()
+        shutil.rmtree(home / "masks")
+        away = shutil.move(Path(source["data_dir"]).parent, tmp_path / "away")
+        read_data.cache_clear()
+        try:
+            assert rebuild(home) == home
+            assert {p: p.read_bytes() for p in files} == before
+            assert rebuild(str(home)) == home and status(home).state.eq("done").all()
+        finally:
+            shutil.move(away, Path(source["data_dir"]).parent)
+
+    def test_no_unit_is_touched(self, home):
+        before = {p: p.stat().st_mtime_ns for p in (home / "units").rglob("*")}
+        rebuild(home)
+        assert {p: p.stat().st_mtime_ns for p in (home / "units").rglob("*")} == before
+
+    def test_a_folder_of_somebody_else_is_refused(self, tmp_path):
+        for ask in (rebuild, status):
+            with pytest.raises(FileNotFoundError, match="run.json is missing: give the folder"):
+                ask(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("file", ["run.json", "result.json", MASK])
+    def test_a_damaged_file_is_named_and_no_table_is_written(self, home, planned, file):
+        path = home / file
+        if file != "run.json":
+            path = home / "units" / planned["imp", "pos", 3][1].name / file
+        before = {p: p.read_bytes() for p in home.glob("*.csv")}
+        path.write_bytes(path.read_bytes()[:-4])
+        with pytest.raises(Damaged) as error:
+            rebuild(home)
+        assert error.value.path == path
+        assert {p: p.read_bytes() for p in home.glob("*.csv")} == before
+
+
+class TestStatus:
+    COLUMNS = ["unit", "name", "state", "epochs", "dev", "density", "minutes"]
+
+    def row(self, home, unit):
+        table = status(home).set_index("name")
+        return table.loc[unit.name]
+
+    def test_what_is_done_and_what_it_cost(self, home, planned, tables):
+        found = status(home)
+        assert list(found) == self.COLUMNS and set(found.state) == {"done"}
         units = {u.name: u for us in planned.values() for u in us}
-        behind = _work_behind(list(units.values()))
-        assert units[max(behind, key=behind.__getitem__)] == planned["hard", "all", 0][0]
+        assert sorted(found.name) == sorted(units) and found.name.is_unique
+        for row in found.itertuples():
+            unit, result = units[row.name], load_result(home / "units", units[row.name])
+            assert row.unit == unit.label and row.epochs == f"{unit.epochs}/{unit.epochs}"
+            assert row.dev == result["mean"]
+            seconds = sum({r["epoch"]: r["seconds"] for r in result["curve"]}.values())
+            assert row.minutes == pytest.approx(seconds / 60)
+            assert 0 < row.density <= 1 and (row.density < 1) == (
+                unit.system in ("sparse", "single")
+                and bool(unit.masks)
+                or unit.kind == "round"
+                and unit.round > 0
+            )
+
+    def test_before_it_starts_all_is_missing(self, source, tmp_path):
+        experiment = Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path))
+        write_tables(experiment, read_data(experiment.source).about)
+        found = status(tmp_path)
+        assert set(found.state) == {"missing"} and len(found) == 2 + 9 + 6 + 4
+        assert set(found.epochs) == {"0/1", "0/2"}
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_interrupted_running_and_missing(self, home, experiment, planned):
+        unit = planned["soft", "all", 3][0]
+        folder = home / "units"
+        shutil.rmtree(folder / unit.name)
+        assert self.row(home, unit).state == "missing" and self.row(home, unit).epochs == "0/1"
+        unit = planned["hard", "all", 3][1]
+        (folder / unit.name / "result.json").unlink()
+        assert self.row(home, unit).state == "missing"
+        assert perform_killed(unit, folder, experiment.source, 2)
+        row = self.row(home, unit)
+        assert (row.state, row.epochs) == ("interrupted", "1/2") and row.minutes > 0
+        with FileLock(folder / unit.name / "lock"):
+            row = self.row(home, unit)
+            assert (row.state, row.epochs) == ("running", "1/2")
+        assert self.row(home, unit).state == "interrupted"
+        run(replace(experiment, results_dir=str(home)), lambda line: None)
+        assert self.row(home, unit).state == "done"
+
+    def test_a_unit_that_has_just_begun_is_running(self, home, planned):
+        unit = planned["hard", "all", 3][1]
+        (home / "units" / unit.name / "result.json").unlink()
+        with FileLock(home / "units" / unit.name / "lock"):
+            row = self.row(home, unit)
+        assert (row.state, row.epochs) == ("running", "0/2")
+
+    @pytest.mark.parametrize("key", ["hard", "imp", "subnet"])
+    def test_a_damaged_result_is_shown_where_it_is(self, home, planned, key):
+        unit = planned[key, "all" if key == "hard" else "pos", 3][1]
+        path = home / "units" / unit.name / "result.json"
+        path.write_text(path.read_text().replace('"mean": ', '"mean": 1'))
+        found = status(home)
+        assert found[found.state == "damaged"].name.tolist() == [unit.name]
+
+    def test_a_damaged_mask_is_shown_where_it_is(self, home, planned):
+        unit = planned["imp", "pos", 3][1]
+        path = home / "units" / unit.name / MASK
+        path.write_bytes(path.read_bytes()[:-4])
+        found = status(home)
+        assert found[found.state == "damaged"].name.tolist() == [unit.name]
+
+    def test_a_damaged_checkpoint_is_shown_where_it_is(self, home, planned):
+        unit = planned["hard", "all", 3][1]
+        (home / "units" / unit.name / "result.json").unlink()
+        (home / "units" / unit.name / "checkpoint.safetensors").write_bytes(b"half")
+        assert self.row(home, unit).state == "damaged"
+
+    def test_units_of_other_experiments(self, home, experiment, planned):
+        run(replace(experiment, epochs=1, results_dir=str(home)), lambda line: None)
+        found = status(home)
+        others = found[found.state == "other"]
+        mine = {us[-1].name for (s, _, _), us in planned.items() if s != "imp"}
+        assert set(others.name) == mine and set(others.unit) <= {
+            u.label for us in planned.values() for u in us
+        }
+        path = home / "units" / others.name.iloc[0] / "result.json"
+        path.write_bytes(b"")
+        assert self.row(home, planned["hard", "all", 3][0]).state == "done"
+        assert status(home).set_index("name").loc[path.parent.name].state == "damaged"
 
 
-class TestParameters:
-    def test_a_notebooks_names(self, source, tmp_path):
-        class Thing:
-            pass
+class TestGenres:
+    def test_scores_of_a_genre_have_a_table_of_their_own(self, source, tmp_path, monkeypatch):
+        plain = read_corpus(source["data_dir"])
+        kinds = ("nw", "bn", "")
 
-        names = SMALL | source | dict(results_dir=str(tmp_path), np=np, Thing=Thing, print=print)
-        names |= dict(_secret=1, __name__="__main__", In=[], Out={}, exit=print, alpha=None)
-        experiment = Experiment.from_notebook("exp1", names)
-        assert experiment.name == "exp1" and experiment.epochs == 2
-        assert experiment.settings.alpha == PRESETS["quick"].alpha
-        assert experiment.settings.min_density == 0.5
+        def told(sentences):
+            return [replace(s, genre=kinds[i % 3]) for i, s in enumerate(sentences)]
 
-    @pytest.mark.parametrize("name", ["typo", "sede", "name", "lr"])
-    def test_a_name_that_it_does_not_know(self, name):
-        with pytest.raises(ValueError, match=f"unknown parameter {name}: this notebook knows") as e:
-            Experiment.from_notebook("exp1", {"preset": "quick", name: 1})
-        assert "n_seeds" in str(e.value) and "results_dir" in str(e.value)
-
-    @pytest.mark.parametrize("value", ["", 1, 0.5, None, True, [1], {"a": 1}])
-    def test_a_name_is_unknown_whatever_its_value(self, value):
-        with pytest.raises(ValueError, match="unknown parameter typo"):
-            Experiment.from_notebook("exp1", {"typo": value})
-
-    @pytest.mark.parametrize(
-        "wrong, message",
-        [
-            (dict(preset="fast"), "preset is 'fast': take one of quick, study, paper"),
-            (dict(alpha=0.0), "alpha is 0.0"),
-            (dict(alpha=1.0), "alpha is 1.0"),
-            (dict(alpha="0.1"), "alpha is '0.1'"),
-            (dict(min_density=1.5), "min_density is 1.5"),
-            (dict(warmup=-1), "warmup is -1: give a whole number, 0 or more"),
-            (dict(epochs=0), "epochs is 0: give a whole number, 1 or more"),
-            (dict(epochs=2.5), "epochs is 2.5"),
-            (dict(n_seeds=0), "n_seeds is 0"),
-            (dict(workers=0), "workers is 0"),
-            (dict(seed="1"), "seed is '1'"),
-            (dict(scheduler="tcp://here:1"), "only local processes"),
-            (dict(data_dir="nowhere/at/all"), "no such folder: give the folder of a corpus"),
-            (dict(embeddings="nowhere.txt"), "no such file: give a GloVe text file"),
-            (dict(device="gpu"), "device is 'gpu'"),
-        ],
-        ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
-    )
-    def test_a_value_that_makes_no_sense(self, wrong, message):
-        with pytest.raises(ValueError) as error:
-            Experiment("exp1", **wrong)
-        assert message in str(error.value)
-
-    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-    def test_a_device_that_is_not_there(self):
-        with pytest.raises(ValueError, match="device is 'cuda'"):
-            Experiment("exp1", device="cuda")
-
-    def test_an_experiment_that_there_is_not(self):
-        with pytest.raises(ValueError, match="exp1"):
-            Experiment("exp7")
-
-    def test_the_presets(self):
-        assert set(PRESETS) >= {"quick", "study", "paper"}
-        assert PRESETS["study"].alpha == pytest.approx(1 - 0.1 ** (1 / 20))
-        assert (PRESETS["paper"].alpha, PRESETS["paper"].epochs) == (0.1, 100)
-        assert PRESETS["paper"].magnitudes == "last"
-        assert PRESETS["study"].training.sizes == PRESETS["paper"].training.sizes == Sizes()
-        changed = Experiment("exp1", warmup=0, alpha=0.2).settings
-        assert (changed.warmup, changed.alpha) == (0, 0.2)
-        assert changed.epochs == PRESETS["quick"].epochs
+        corpus = Corpus("conll2003", *(told(s) for s in plain.splits.values()))
+        monkeypatch.setattr(systems, "read_corpus", lambda _: corpus)
+        read_data.cache_clear()
+        experiment = Experiment(
+            "exp1", data_dir=source["data_dir"], **TINY, results_dir=str(tmp_path)
+        )
+        run(experiment, lambda line: None)
+        read_data.cache_clear()
+        table, results = (pd.read_csv(tmp_path / f"{n}.csv") for n in ("genres", "results"))
+        assert list(table) == COLUMNS["genres"] and set(table.genre) == {"nw", "bn"}
+        found = sorted(zip(table.system, table.task, table.genre, strict=True))
+        systems_ = set(results.system)
+        assert found == sorted((s, t, g) for s in systems_ for t in TASKS for g in ("nw", "bn"))
+        words = {g: sum(len(s.words) for s in corpus.test if s.genre == g) for g in ("nw", "bn")}
+        assert all(words[r.genre] == r.words for r in table.itertuples())
+        assert "genre" not in results and len(results) == len(systems_) * 5
+        both = table.query("system == 'hard' and task == 'pos'")
+        assert both.test.between(0, 100).all() and set(table.metric) == {"accuracy", "f1"}
 
 
-@pytest.mark.skipif(not (ROOT / "nbs" / "exp1.ipynb").exists(), reason="there is no exp1 yet")
+class TestSeparateCorpora:
+    def test_a_study_of_tasks_with_corpora_of_their_own(self, tmp_path, monkeypatch):
+        "Exp3, generated: a CRF head, no layerwise systems, each task scored on its corpus."
+        generate = systems.toy.generate
+        monkeypatch.setattr(
+            systems.toy, "generate", lambda n, seed: generate(n // 40, 15, 15, seed=seed)
+        )
+        read_data.cache_clear()
+        experiment = Experiment("exp3", **TINY, results_dir=str(tmp_path))
+        run(experiment, lambda line: None)
+        read_data.cache_clear()
+        results = pd.read_csv(tmp_path / "results.csv")
+        assert set(results.system) == set(SYSTEMS) - {"soft", "hierarchical"}
+        assert set(results.data) == {"generated"} and set(results.experiment) == {"exp3"}
+        about = load_json(tmp_path / "run.json")
+        assert about["settings"]["training"]["head"] == "crf"
+        assert {r["tasks"] for r in about["data"]["corpus"]} == set(TASKS)
+        before = {p: p.read_bytes() for p in tmp_path.glob("*.*")}
+        rebuild(tmp_path)
+        assert {p: p.read_bytes() for p in tmp_path.glob("*.*")} == before
+
+
+def test_where_it_was_run_does_not_count(experiment, unbroken, tmp_path):
+    "Two threads, and another folder."
+    other = replace(experiment, workers=2, results_dir=str(tmp_path))
+    run(other, lambda line: None)
+    check_same_study(tmp_path, unbroken[0])
+
+
+@pytest.mark.skipif(not (ROOT / "nbs" / "exp1.ipynb").exists(), reason="there is no exp1 here")
 def test_a_parameter_that_the_notebook_does_not_know_stops_it(tmp_path):
     "The whole of a good run is in test_experiments.py."
     with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter typo") as error:

@@ -1,40 +1,47 @@
-"Systems over a corpus, names of units, results that are not trusted, and work that breaks off anywhere."
+"Names of units, results that are not trusted, and work that breaks off anywhere."
 
 import dataclasses
 import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-import seqeval.metrics
-import seqeval.scheme
 import torch
-import torch.nn.functional as F
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file as load_safetensors
+from studies import check_same_unit, check_sound, lines_of, perform_killed, without_time
 from tiny import WIDTH, write_corpus, write_glove
 
 from sparse_sharing import training, units
-from sparse_sharing.corpora import FormatError, read_corpus
-from sparse_sharing.masks import Mask, union
+from sparse_sharing.files import Damaged, digest, load_json, load_tensors, save_json, save_tensors
+from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
-from sparse_sharing.steps import SubnetSGD
-from sparse_sharing.systems import (
-    TASKS,
-    build,
-    final_scores,
-    predict,
-    read_data,
-    tagging_task,
-)
+from sparse_sharing.systems import TASKS, Source, build, read_data
 from sparse_sharing.tagger import Sizes
-from sparse_sharing.training import evaluate, fit
-from sparse_sharing.units import Training, Unit, candidates, load_result, perform
+from sparse_sharing.units import (
+    MASK,
+    SMALLER,
+    WEIGHTS,
+    Training,
+    Unit,
+    candidates,
+    duration,
+    is_running,
+    load_file,
+    load_result,
+    made_with,
+    perform,
+    seconds,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
@@ -44,204 +51,13 @@ HOW = Training(sizes=SMALL)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    "What `perform` and `read_data` are told: a folder and a file."
     folder = tmp_path_factory.mktemp("tiny")
-    return str(write_corpus(folder / "corpus")), str(write_glove(folder / "glove.txt"))
+    return Source(str(write_corpus(folder / "corpus")), str(write_glove(folder / "glove.txt")))
 
 
 @pytest.fixture(scope="module")
 def data(source):
-    return read_data(*source)
-
-
-@pytest.fixture(scope="module")
-def corpus(source):
-    return read_corpus(source[0])
-
-
-@pytest.fixture(scope="module")
-def masks(data):
-    encoder = build("hard", TASKS, data, SMALL, 0).encoder
-    return {
-        t: Mask.random(encoder, d, torch.Generator().manual_seed(0))
-        for t, d in zip(TASKS, (0.8, 0.5, 0.3), strict=True)
-    }
-
-
-@pytest.fixture(scope="module")
-def trained(data):
-    "A model after some steps, which predicts more than one tag."
-    sizes = replace(SMALL, filters=10, hidden=20, dropout=0.0)
-    model = build("hard", TASKS, data, sizes, seed=0)
-    tasks = [tagging_task(t, data, 10, "cpu") for t in TASKS]
-    fit(model, tasks, 6, optimizer=SubnetSGD(model), log=None)
-    return model.eval()
-
-
-def one_by_one(model, corpus, split, task, data):
-    "Gold and predicted tags of a split, from sentences as they were read and without any batch."
-    tags = [*data.vocab.tags[task], *data.vocab.unseen[task]]
-    gold, found = [], []
-    with torch.no_grad():
-        for i, sentence in enumerate(corpus.splits[split]):
-            scores = model(data.splits[split].batch(np.array([i])), task)
-            found.append([tags[t] for t in scores[:, 0].argmax(1)])
-            gold.append(list(sentence.tags[task]))
-    return gold, found
-
-
-class TestData:
-    def test_it_is_the_corpus(self, data, corpus):
-        assert data.name == "conll2003" and list(data.splits) == ["train", "dev", "test"]
-        assert {k: len(v) for k, v in data.splits.items()} == {
-            k: len(v) for k, v in corpus.splits.items()
-        }
-        assert data.vocab.unseen["pos"] == ("UH",)
-        assert data.rows and set(data.rows) <= set(data.vocab.words)
-        about = json.loads(json.dumps(data.about))
-        assert about["checksum"] == corpus.checksum and len(about["coverage"]) == 3
-
-    def test_its_checksum_knows_tags_and_vectors(self, data, source, tmp_path):
-        folder, glove = (shutil.copytree(source[0], tmp_path / "c"), tmp_path / "g.txt")
-        shutil.copy(source[1], glove)
-        assert read_data(str(folder), str(glove)).checksum == data.checksum
-        assert read_data(str(folder), "").checksum != data.checksum
-        (tmp_path / "h.txt").write_text(glove.read_text().replace(" 0.", " 1.", 1))
-        assert read_data(str(folder), str(tmp_path / "h.txt")).checksum != data.checksum
-        text = (folder / "eng.testb").read_text().replace("VBD", "VBN", 1)
-        (shutil.copytree(folder, tmp_path / "d") / "eng.testb").write_text(text)
-        assert read_data(str(tmp_path / "d"), str(glove)).checksum != data.checksum
-
-    def test_another_kind_of_corpus_is_refused(self, tmp_path):
-        (tmp_path / "notes.txt").write_text("nothing to see")
-        with pytest.raises(FormatError, match=r"no corpus we know .* leave `data_dir` empty"):
-            read_data(str(tmp_path), "")
-
-
-class TestSystems:
-    def test_all_systems_of_a_seed_share_their_first_weights(self, data, masks):
-        hard = build("hard", TASKS, data, SMALL, 0).state_dict()
-        stem = {k[8:]: v for k, v in hard.items() if k.startswith("encoder.stem.")}
-        layer = {k[17:]: v for k, v in hard.items() if k.startswith("encoder.layers.0.")}
-        heads = {k: v for k, v in hard.items() if k.startswith("heads.")}
-        assert len(stem) == 4 and len(layer) == 8 and len(heads) == 6
-
-        def same(state, part, prefix=""):
-            return all(torch.equal(state[prefix + k], v) for k, v in part.items())
-
-        for system in ("soft", "hierarchical", "sparse"):
-            state = build(system, TASKS, data, SMALL, 0, masks).state_dict()
-            assert same(state, heads), system
-            assert same(state, stem, "" if system == "soft" else "encoder."), system
-            places = (
-                [f"stacks.{t}.0." for t in TASKS] if system == "soft" else ["encoder.layers.0."]
-            )
-            assert all(same(state, layer, place) for place in places), system
-        for task in TASKS:
-            for within in (None, {task: masks[task]}):
-                state = build("single", (task,), data, SMALL, 0, within).state_dict()
-                assert same(state, stem, f"encoders.{task}.")
-                assert same(state, layer, f"encoders.{task}.layers.0.")
-                assert same(state, {k: v for k, v in heads.items() if f".{task}." in k})
-
-    def test_another_seed_has_other_weights(self, data):
-        first, second = (build("hard", TASKS, data, SMALL, s).state_dict() for s in (0, 1))
-        differ = {k for k, v in first.items() if not torch.equal(v, second[k])}
-        constant = {k for k in first if k.startswith("encoder.layers") and "bias" in k}
-        constant |= {k for k in first if k.startswith("heads") and "bias" in k}
-        assert differ == set(first) - constant
-
-    def test_words_with_a_vector_start_from_it(self, data):
-        table = build("hard", TASKS, data, SMALL, 0).get_parameter("encoder.stem.words.weight")
-        for word, row in data.rows.items():
-            assert table[data.vocab.words.index(word)].tolist() == row.tolist()
-
-    def test_making_a_model_disturbs_no_random_stream(self, data):
-        torch.manual_seed(3)
-        before = torch.random.get_rng_state()
-        build("soft", TASKS, data, SMALL, 0)
-        assert torch.equal(torch.random.get_rng_state(), before)
-
-    @pytest.mark.parametrize(
-        "system, layers, size",
-        [
-            ("single", 1, 1_601_790),
-            ("single", 2, 4_491_390),
-            ("hard", 1, 533_930),
-            ("hard", 2, 1_497_130),
-            ("soft", 1, 1_596_330),
-            ("soft", 2, 4_485_930),
-            ("hierarchical", 1, 1_497_130),
-            ("hierarchical", 2, 1_497_130),
-        ],
-    )
-    def test_the_papers_sizes(self, data, system, layers, size):
-        paper = replace(data, rows={})
-        assert build(system, TASKS, paper, Sizes(layers=layers), 0).count_parameters() == size
-
-    def test_masks_count(self, data, masks):
-        biases = 5 + 2 * 2 * 4 * 6
-        kept = [m.kept for m in masks.values()]
-        subnets = build("single", TASKS, data, SMALL, 0, masks)
-        sparse = build("sparse", TASKS, data, SMALL, 0, masks)
-        assert subnets.count_parameters() == sum(kept) + 3 * biases
-        assert sparse.count_parameters() == union(masks.values()).kept + biases
-
-    @pytest.mark.parametrize("system", ["hierarchial", "sparse", ""])
-    def test_an_unknown_system_is_refused(self, data, system):
-        with pytest.raises(ValueError, match="system"):
-            build(system, TASKS, data, SMALL, 0)
-
-
-class TestPrediction:
-    @pytest.mark.parametrize("task", TASKS)
-    def test_tags_come_in_the_order_of_the_corpus(self, trained, data, corpus, task):
-        tags = np.array([*data.vocab.tags[task], *data.vocab.unseen[task]])
-        with torch.no_grad():
-            found = tags[predict(trained, data.splits["dev"], task, "cpu")].tolist()
-        expected = [t for s in one_by_one(trained, corpus, "dev", task, data)[1] for t in s]
-        assert found == expected and len(set(found)) > 1
-        assert not set(found) & set(data.vocab.unseen[task])
-
-    def test_the_loss_is_the_mean_over_words(self, trained, data):
-        task = tagging_task("chunk", data, 10, "cpu")
-        batch = next(iter(task.batches(np.random.default_rng(0))))
-        scores = [
-            F.log_softmax(trained(data.splits["train"].batch(np.array([i])), "chunk")[:, 0], 1)
-            for i in batch.sentences
-        ]
-        starts = data.splits["train"].starts
-        gold = [
-            data.splits["train"].tags["chunk"][starts[i] : starts[i + 1]] for i in batch.sentences
-        ]
-        words = [-s[range(len(g)), g] for s, g in zip(scores, gold, strict=True)]
-        assert torch.allclose(task.loss(trained, batch), torch.cat(words).mean(), atol=1e-5)
-        assert task.size == len(data.splits["train"]) and len(batch.sentences) == 10
-
-    def test_scores_are_those_of_seqeval(self, trained, data, corpus):
-        modes = {
-            "f1": {},
-            "f1_strict:chunk": dict(mode="strict", scheme=seqeval.scheme.IOB2),
-            "f1_strict:ner": dict(mode="strict", scheme=seqeval.scheme.IOBES),
-        }
-        with torch.no_grad():
-            rows = {
-                t: {r["metric"]: r for r in final_scores(trained, data, t, "cpu")} for t in TASKS
-            }
-        assert [list(r) for r in rows.values()] == [["accuracy"], *[["f1", "f1_strict"]] * 2]
-        dev = evaluate(trained, [tagging_task(t, data, 10, "cpu") for t in TASKS])
-        for split in ("dev", "test"):
-            for task in TASKS:
-                gold, found = one_by_one(trained, corpus, split, task, data)
-                for metric, row in rows[task].items():
-                    if metric == "accuracy":
-                        score = seqeval.metrics.accuracy_score(gold, found)
-                    else:
-                        options = modes.get(f"{metric}:{task}", modes["f1"])
-                        score = seqeval.metrics.f1_score(gold, found, **options)
-                    assert row[split] == pytest.approx(100 * score, abs=1e-9), (split, task, metric)
-        for task in TASKS:
-            assert dev[task] == pytest.approx(next(iter(rows[task].values()))["dev"], abs=1e-9)
+    return read_data(source)
 
 
 UNITS = st.builds(
@@ -263,7 +79,10 @@ UNITS = st.builds(
         batch=st.integers(9, 10),
         lr=st.sampled_from([0.1, 0.2]),
         sizes=st.builds(Sizes, hidden=st.integers(199, 200), dropout=st.sampled_from([0.0, 0.5])),
+        head=st.sampled_from(["linear", "crf"]),
     ),
+    previous=st.sampled_from(["", "x"]),
+    device=st.sampled_from(["cpu", "cuda"]),
 )
 UNIT = Unit("training", "hard", TASKS, "a" * 64, 2, "warmup", keep="last", training=HOW)
 
@@ -312,17 +131,28 @@ class TestNames:
         step = Unit("round", "hard", ("ner",), "a", 2, "round", round=4)
         assert step.label.split()[-2:] == ["round", "4"]
 
+    def test_inputs_are_the_files_that_it_reads(self):
+        assert UNIT.inputs == {}
+        step = Unit(
+            "round", "hard", ("ner",), "a", 2, "round", start="w" * 16, previous="p" * 16, round=1
+        )
+        assert step.inputs == {
+            f"{'w' * 16}/weights.safetensors": "w" * 16,
+            f"{'p' * 16}/smaller.safetensors": "p" * 16,
+        }
+        sparse = replace(UNIT, system="sparse", start="w", masks=("m", "n", "m"))
+        assert sparse.inputs == {
+            "w/weights.safetensors": "w",
+            "m/mask.safetensors": "m",
+            "n/mask.safetensors": "n",
+        }
+
 
 def done(folder, unit, source):
     "Do a unit if it is not done, and read what it found."
     if load_result(folder, unit) is None:
-        perform(unit, folder, *source)
+        assert perform(unit, folder, source)
     return load_result(folder, unit)
-
-
-def without_seconds(result):
-    curve = [{k: v for k, v in row.items() if k != "seconds"} for row in result["curve"]]
-    return result | {"curve": curve}
 
 
 @pytest.fixture(scope="module")
@@ -343,15 +173,24 @@ def finished(plan, source, tmp_path_factory):
     "A folder in which these are done."
     folder = tmp_path_factory.mktemp("units")
     for unit in plan.values():
-        perform(unit, folder, *source)
+        assert perform(unit, folder, source)
     return folder
 
 
-class TestResults:
-    @pytest.fixture
-    def folder(self, finished, tmp_path):
-        return shutil.copytree(finished, tmp_path / "units")
+@pytest.fixture
+def folder(finished, tmp_path):
+    "A copy of it, to be broken."
+    return shutil.copytree(finished, tmp_path / "units")
 
+
+def reseal(path, change):
+    "Change a file of JSON, and its checksum with it."
+    content = load_json(path)
+    change(content)
+    save_json(path, content)
+
+
+class TestResults:
     def test_what_is_not_there_is_not_done(self, tmp_path, plan):
         assert load_result(tmp_path, plan["warmup"]) is None
         (tmp_path / plan["warmup"].name).mkdir()
@@ -361,22 +200,28 @@ class TestResults:
         for unit in plan.values():
             result = load_result(folder, unit)
             assert result["unit"] == json.loads(json.dumps(dataclasses.asdict(unit)))
+            assert result["label"] == unit.label and result["corpus"] == "conll2003"
             assert not list((folder / unit.name).glob("*checkpoint*"))
-            log = (folder / unit.name / "log.txt").read_text().splitlines()
+            log = lines_of(folder / unit.name)
             assert len(log) == unit.epochs and all(unit.label in line for line in log)
 
     @pytest.mark.parametrize(
         "content",
-        [b"", b"{", b"null", b"[]", b"3", b'"text"', b"\xff\xfe", b'{"unit": 3}', "half"],
+        [b"", b"{", b"null", b"[]", b"3", b'"text"', b"\xff\xfe", b'{"unit": 3}', "half", "edited"],
         ids=str,
     )
     def test_a_damaged_result_is_named(self, folder, plan, content):
         path = folder / plan["main"].name / "result.json"
         text = path.read_bytes()
-        path.write_bytes(text[: len(text) // 2] if content == "half" else content)
-        with pytest.raises(ValueError) as error:
+        broken = {
+            "half": text[: len(text) // 2],
+            "edited": text.replace(b'"epoch": 2', b'"epoch": 1'),
+        }
+        path.write_bytes(broken.get(content, content))
+        assert path.read_bytes() != text
+        with pytest.raises(Damaged, match="is damaged: .*; delete it") as error:
             load_result(folder, plan["main"])
-        assert str(error.value).startswith(str(path)) and "delete its folder" in str(error.value)
+        assert error.value.path == path and str(path) in str(error.value)
 
     @pytest.mark.parametrize(
         "change",
@@ -388,25 +233,31 @@ class TestResults:
             pytest.param(lambda u: u.update(gone=1), id="an option that is gone"),
             pytest.param(lambda u: u.clear(), id="nothing"),
             pytest.param(lambda u: u.update(training={}), id="nothing of the training"),
+            pytest.param(lambda u: u["training"].update(head="crf"), id="another head"),
         ],
     )
     def test_a_result_of_other_settings_is_refused(self, folder, plan, change):
+        "With a sound checksum: as after an upgrade that changed a default."
         path = folder / plan["main"].name / "result.json"
-        result = json.loads(path.read_text())
-        change(result["unit"])
-        path.write_text(json.dumps(result))
-        with pytest.raises(
-            ValueError, match="made with other settings: delete its folder"
-        ) as error:
+        reseal(path, lambda result: change(result["unit"]))
+        with pytest.raises(ValueError, match="other settings .* delete its folder") as error:
             load_result(folder, plan["main"])
-        assert str(path) in str(error.value)
+        assert str(path) in str(error.value) and not isinstance(error.value, Damaged)
+
+    def test_a_result_without_settings_is_refused(self, folder, plan):
+        path = folder / plan["main"].name / "result.json"
+        reseal(path, lambda result: result.pop("unit"))
+        with pytest.raises(ValueError, match="delete its folder"):
+            load_result(folder, plan["main"])
 
     def test_a_result_from_before_an_option_was_there_counts(self, folder, plan):
-        path = folder / plan["main"].name / "result.json"
-        result = json.loads(path.read_text())
-        del result["unit"]["device"], result["unit"]["training"]["sizes"]["window"]
-        path.write_text(json.dumps(result))
-        assert load_result(folder, plan["main"])["dev"] == result["dev"]
+        path, before = folder / plan["main"].name / "result.json", load_result(folder, plan["main"])
+
+        def older(result):
+            del result["unit"]["device"], result["unit"]["training"]["sizes"]["window"]
+
+        reseal(path, older)
+        assert load_result(folder, plan["main"])["dev"] == before["dev"]
 
     def test_candidates_of_a_chain(self, folder, plan):
         chain = [plan["first"], plan["second"]]
@@ -417,6 +268,66 @@ class TestResults:
         assert [c.dev for c in both] == [load_result(folder, u)["dev"]["chunk"] for u in chain]
         shutil.rmtree(folder / plan["first"].name)
         assert candidates(chain, folder) == []
+
+    def test_candidates_name_a_mask_that_is_damaged_or_gone(self, folder, plan):
+        chain = [plan["first"], plan["second"]]
+        path = folder / plan["second"].name / MASK
+        path.write_bytes(path.read_bytes()[:-1])
+        for _ in range(2):
+            with pytest.raises(Damaged) as error:
+                candidates(chain, folder)
+            assert error.value.path == path
+            path.unlink(missing_ok=True)
+
+    def test_where_it_came_from(self, finished, plan):
+        "Checksums of all that went in and came out, and what did the work."
+        warmup, main, first, second = (load_result(finished, u) for u in plan.values())
+        assert main["inputs"] == {f"{plan['warmup'].name}/{WEIGHTS}": warmup["files"][WEIGHTS]}
+        assert second["inputs"] == {
+            f"{plan['warmup'].name}/{WEIGHTS}": warmup["files"][WEIGHTS],
+            f"{plan['first'].name}/{SMALLER}": first["files"][SMALLER],
+        }
+        assert second["files"][MASK] == first["files"][SMALLER] != second["files"][SMALLER]
+        assert warmup["inputs"] == {} and main["files"] == {}
+        for result in (warmup, main, first, second):
+            assert result["made_with"] == made_with()
+            for name, checksum in result["files"].items():
+                unit = next(u for u in plan.values() if u.label == result["label"])
+                assert digest(load_file(finished, f"{unit.name}/{name}")) == checksum
+
+    def test_what_made_it(self):
+        made = made_with()
+        assert (
+            made["torch"] == torch.__version__.split("+")[0] or made["torch"] in torch.__version__
+        )
+        assert made["threads"] == "1" and made["python"] == sys.version.split()[0]
+        assert {"numpy", "seqeval", "safetensors", "sparse_sharing", "machine", "commit"} <= set(
+            made
+        )
+        assert not [v for v in made.values() if os.sep in v], "it says what, not where"
+
+    def test_the_commit_says_whether_the_code_was_changed(self, tmp_path, monkeypatch):
+        def git(*words):
+            options = ["-c", "user.name=a", "-c", "user.email=b", "-C", tmp_path]
+            done = subprocess.run(["git", *options, *words], check=True, capture_output=True)
+            return done.stdout.decode().strip()
+
+        file = tmp_path / "pkg" / "__init__.py"
+        file.parent.mkdir()
+        file.write_text("")
+        monkeypatch.setattr(units.sparse_sharing, "__file__", str(file))
+        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+        assert units._commit() == ""
+        git("init")
+        git("add", ".")
+        git("commit", "-m", "first")
+        assert units._commit() == git("rev-parse", "HEAD")
+        (tmp_path / "notes.txt").write_text("not code")
+        assert units._commit() == git("rev-parse", "HEAD")
+        file.write_text("changed = True")
+        assert units._commit() == git("rev-parse", "HEAD") + " with changes"
+        monkeypatch.setenv("PATH", "")
+        assert units._commit() == ""
 
 
 class TestPerform:
@@ -439,172 +350,354 @@ class TestPerform:
     def test_a_round_ends_with_a_smaller_mask(self, finished, plan):
         for z, key in enumerate(["first", "second"]):
             home = finished / plan[key].name
-            mask, smaller = (Mask.load(home / f"{n}.safetensors") for n in ("mask", "smaller"))
+            mask, smaller = (Mask.load(home / n) for n in (MASK, SMALLER))
             assert mask.kept == target(mask.size, 0.3, z)
             assert smaller.kept == target(mask.size, 0.3, z + 1) and smaller <= mask
             result = load_result(finished, plan[key])
             assert result["density"] == mask.density and "scores" not in result
 
+    def test_a_line_of_the_log_says_what_matters(self, finished, plan):
+        "Who, which epoch, dev scores, density where there is a mask, time spent and left."
+        for key, unit in plan.items():
+            for i, line in enumerate(lines_of(finished / unit.name), 1):
+                assert line.startswith(f"{unit.label}  epoch {i}/2  dev ")
+                curve = load_result(finished, unit)["curve"]
+                for row in curve:
+                    if row["epoch"] == i:
+                        assert f"{row['task']} {row['dev']:.2f}" in line
+                assert line.endswith(" left") and " s, " in line
+                density = {"first": "density 1.000", "second": "density 0.700"}.get(key)
+                assert (density in line) if density else ("density" not in line)
+
     @pytest.mark.parametrize("key", ["warmup", "main", "second"])
-    def test_again_gives_the_same(self, finished, plan, source, tmp_path, key):
-        folder = shutil.copytree(finished, tmp_path / "units")
+    def test_again_gives_the_same(self, folder, finished, plan, source, key):
         home = folder / plan[key].name
         shutil.rmtree(home)
         torch.manual_seed(random.randrange(1000))  # what went on before does not matter
-        perform(plan[key], folder, *source)
-        self.check_same(home, finished / plan[key].name)
+        assert perform(plan[key], folder, source)
+        check_same_unit(home, finished / plan[key].name)
 
-    def check_same(self, home, reference):
-        files = sorted(p.name for p in reference.iterdir())
-        assert sorted(p.name for p in home.iterdir()) == files
-        for name in files:
-            if name.endswith(".safetensors"):
-                ours, theirs = load_file(home / name), load_file(reference / name)
-                assert ours.keys() == theirs.keys()
-                assert all(torch.equal(v, theirs[k]) for k, v in ours.items()), name
-        ours, theirs = (json.loads((p / "result.json").read_text()) for p in (home, reference))
-        assert without_seconds(ours) == without_seconds(theirs)
+    def test_what_is_done_is_not_done_again(self, folder, plan, source, monkeypatch):
+        monkeypatch.setattr(units, "read_data", lambda _: pytest.fail("it reads data"))
+        before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.*")}
+        for unit in plan.values():
+            assert perform(unit, folder, source) is True
+        assert perform(plan["warmup"], folder, source, [WEIGHTS]) is True
+        assert perform(plan["first"], folder, source, [MASK, SMALLER]) is True
+        assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.*")} == before
 
+    @pytest.mark.parametrize(
+        "key, file", [("warmup", WEIGHTS), ("first", SMALLER), ("second", MASK)]
+    )
+    def test_a_file_that_is_gone_is_made_again_if_it_is_wanted(
+        self, folder, finished, plan, source, key, file
+    ):
+        unit = plan[key]
+        (folder / unit.name / file).unlink()
+        assert perform(unit, folder, source) and not (folder / unit.name / file).exists()
+        assert perform(unit, folder, source, [file])
+        check_same_unit(folder / unit.name, finished / unit.name)
+        assert len(lines_of(folder / unit.name)) == 2 * unit.epochs
+        assert "other numbers" not in "".join(lines_of(folder / unit.name))
+
+    def test_a_file_that_comes_out_otherwise_is_noted(self, folder, plan, source):
+        "As on another machine. What had been made from it still says what it was made from."
+        home = folder / plan["warmup"].name
+        reseal(home / "result.json", lambda r: r["files"].update({WEIGHTS: "0" * 64}))
+        (home / WEIGHTS).unlink()
+        perform(plan["warmup"], folder, source, [WEIGHTS])
+        assert lines_of(home)[-1].endswith("gives other numbers here than where it was done before")
+        assert digest(load_file(folder, f"{home.name}/{WEIGHTS}")) != "0" * 64
+
+    def test_drafts_of_a_killed_process_are_swept_away(self, folder, plan, source):
+        home = folder / plan["main"].name
+        (home / "result.json").unlink()
+        for name in (".result.json.abc.draft", ".weights.safetensors.x.draft"):
+            (home / name).write_bytes(b"half")
+        perform(plan["main"], folder, source)
+        assert sorted(p.name for p in home.iterdir()) == ["lock", "log.txt", "result.json"]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     @pytest.mark.parametrize("key", ["warmup", "main", "second"])
-    def test_it_may_break_off_at_any_file(self, finished, plan, source, tmp_path, monkeypatch, key):
-        "Before and after each file that it puts in its place; then the rest of it is done."
-        unit, steps, moved = plan[key], [], os.replace
+    def test_it_may_be_killed_at_any_file(self, finished, plan, source, tmp_path, key):
+        "SIGKILL before and after each file that it puts in its place; then the rest of it is done."
+        unit = plan[key]
         writes = {"warmup": 4, "main": 3, "second": 5}[key]
-
-        class PowerCut(BaseException):
-            pass
-
-        def counted(*arguments):
-            steps.append(1)
-            return take_step(*arguments)
-
-        take_step = training.train_step
-        monkeypatch.setattr(training, "train_step", counted)
         for cut in range(2 * writes + 1):
-            folder, left = tmp_path / str(cut), [cut]
-
-            def replace_or_cut(source, target, left=left):
-                for act in (lambda: None, lambda: moved(source, target)):
-                    if left[0] == 0:
-                        raise PowerCut
-                    left[0] -= 1
-                    act()
-
+            folder = tmp_path / str(cut)
             for other in plan.values():
-                if other is not unit and (finished / other.name).exists():
+                if other is not unit:
                     shutil.copytree(finished / other.name, folder / other.name)
-            with monkeypatch.context() as patch:
-                patch.setattr(os, "replace", replace_or_cut)
-                if cut < 2 * writes:
-                    with pytest.raises(PowerCut):
-                        perform(unit, folder, *source)
-                    assert load_result(folder, unit) is None or cut == 2 * writes - 1
-                else:
-                    perform(unit, folder, *source)
-                    assert left == [0], f"{writes} files are no longer what it writes"
-            if load_result(folder, unit) is None:
-                perform(unit, folder, *source)
+            died = perform_killed(unit, folder, source, cut)
+            assert died == (cut < 2 * writes), f"{writes} files are no longer what it writes"
+            assert not is_running(folder, unit), "a lock never stays behind"
+            left = check_sound(folder).get(unit.name)
+            assert (left is None) == (cut >= 2 * writes - 1)
+            rows = min((cut + 1) // 2, unit.epochs) * len(unit.tasks)
+            assert left is None or len(left) == rows, "a whole epoch was lost"
+            curve = done(folder, unit, source)["curve"]
+            assert curve[: len(left or [])] == (left or []), "it repeated an epoch that was there"
             home = folder / unit.name
-            for scrap in [p for p in home.iterdir() if p.name.startswith(".")]:
-                shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
             (home / "checkpoint.safetensors").unlink(missing_ok=True)
-            self.check_same(home, finished / unit.name)
-            epoch = -(-len(unit.tasks) * 60 // 10)
-            assert len(steps) <= (unit.epochs + 1) * epoch, "it repeated more than one epoch"
-            steps.clear()
+            check_same_unit(home, finished / unit.name)
+            assert len(lines_of(home)) <= unit.epochs
+            if cut >= 2 * writes - 1:
+                assert len(lines_of(home)) == unit.epochs
 
-    def test_hard_sharing_is_sparse_sharing_with_all_ones(self, finished, plan, source, tmp_path):
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_nothing_of_a_killed_process_stays(self, finished, plan, source, tmp_path):
+        "A folder has the same files as if nobody had been killed, however often."
+        for key, writes in (("warmup", 4), ("second", 5)):
+            for cut in range(2 * writes - 1):
+                folder = tmp_path / f"{key}{cut}"
+                for other in plan.values():
+                    if other is not plan[key]:
+                        shutil.copytree(finished / other.name, folder / other.name)
+                assert perform_killed(plan[key], folder, source, cut)
+                perform(plan[key], folder, source)
+                names = sorted(p.name for p in (folder / plan[key].name).iterdir())
+                reference = sorted(p.name for p in (finished / plan[key].name).iterdir())
+                assert names == reference, f"killed at move {cut}"
+
+    def test_hard_sharing_is_sparse_sharing_with_all_ones(self, folder, plan, source):
         "Bit for bit, from the same warmup. The mask of round 0 is all ones."
-        folder = shutil.copytree(finished, tmp_path / "units")
         hard = replace(plan["main"], keep="last")
         sparse = replace(hard, system="sparse", masks=(plan["first"].name,) * 3)
-        results = [without_seconds(done(folder, u, source)) for u in (hard, sparse)]
+        results = [without_time(done(folder, u, source)) for u in (hard, sparse)]
         assert results[0]["curve"] == results[1]["curve"]
         assert results[0]["parameters"] == results[1]["parameters"]
         assert results[1]["density"] == dict.fromkeys(TASKS, 1.0)
-        ours, theirs = (load_file(folder / u.name / "weights.safetensors") for u in (hard, sparse))
+        ours, theirs = (load_safetensors(folder / u.name / WEIGHTS) for u in (hard, sparse))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(v, theirs[k]) for k, v in ours.items())
         assert any(
             not torch.equal(v, ours[k])
-            for k, v in load_file(folder / plan["warmup"].name / "weights.safetensors").items()
+            for k, v in load_safetensors(folder / plan["warmup"].name / WEIGHTS).items()
         )
         best = replace(sparse, keep="best")
         reference = load_result(folder, plan["main"])
         assert done(folder, best, source)["scores"] == reference["scores"]
 
     def test_the_test_split_is_read_once_after_selection(
-        self, plan, source, data, finished, monkeypatch, tmp_path
+        self, plan, source, data, monkeypatch, tmp_path
     ):
         reads = []
 
         class Watched(Mapping):
+            def __init__(self, splits):
+                self.splits = splits
+
             def __getitem__(self, name):
                 if name == "test":
                     reads.append(len(steps))
-                return data.splits[name]
+                return self.splits[name]
 
             def __iter__(self):
-                return iter(data.splits)
+                return iter(self.splits)
 
             def __len__(self):
-                return len(data.splits)
+                return len(self.splits)
 
         steps, take_step = [], training.train_step
-        watched = replace(data, splits=Watched())
+        watched = replace(data, splits={t: Watched(s) for t, s in data.splits.items()})
         monkeypatch.setattr(units, "read_data", lambda *_: watched)
         monkeypatch.setattr(training, "train_step", lambda *a: steps.append(1) or take_step(*a))
         for key, expected in [("warmup", []), ("first", []), ("main", [36] * 3)]:
             reads.clear()
             steps.clear()
-            perform(plan[key], tmp_path, *source)
+            perform(plan[key], tmp_path, source)
             assert reads == expected, key
 
     def test_no_warmup_means_the_first_weights(self, plan, source, data, tmp_path):
         warmup = replace(plan["warmup"], epochs=0)
         result = done(tmp_path, warmup, source)
         assert result["curve"] == [] and result["epoch"] == 0
-        weights = load_file(tmp_path / warmup.name / "weights.safetensors")
+        weights = load_safetensors(tmp_path / warmup.name / WEIGHTS)
         first = build("hard", TASKS, data, SMALL, 0).state_dict()
         assert all(torch.equal(v, weights[k]) for k, v in first.items())
         again = done(tmp_path, replace(plan["first"], start=warmup.name), source)
         assert len(again["curve"]) == 2
 
-    @pytest.mark.parametrize("what", ["weights", "smaller"])
-    def test_a_damaged_file_of_another_unit_is_named(self, finished, plan, source, tmp_path, what):
-        folder = shutil.copytree(finished, tmp_path / "units")
-        owner, user = {"weights": ("warmup", "main"), "smaller": ("first", "second")}[what]
-        path = folder / plan[owner].name / f"{what}.safetensors"
-        path.write_bytes(path.read_bytes()[:-9])
-        with pytest.raises(ValueError, match=f"{plan[owner].name}/{what}.safetensors"):
-            perform(plan[user], folder, *source)
+    def test_a_unit_with_a_crf(self, plan, source, tmp_path):
+        how = replace(HOW, head="crf")
+        warmup = replace(plan["warmup"], training=how)
+        main = replace(warmup, phase="main", start=warmup.name, keep="best")
+        done(tmp_path, warmup, source)
+        assert set(done(tmp_path, main, source)["scores"]) == set(TASKS)
+        assert "heads.ner.transitions" in load_safetensors(tmp_path / warmup.name / WEIGHTS)
 
-    def test_a_damaged_checkpoint_is_named(self, plan, source, tmp_path):
+    @pytest.mark.parametrize("what", ["weights", "smaller"])
+    @pytest.mark.parametrize("how", ["cut", "gone", "another's"])
+    def test_a_file_of_another_unit_that_is_not_right_is_named(
+        self, folder, plan, source, what, how
+    ):
+        owner, user = {"weights": ("warmup", "main"), "smaller": ("first", "second")}[what]
+        (folder / plan[user].name / "result.json").unlink()
+        path = folder / plan[owner].name / f"{what}.safetensors"
+        if how == "cut":
+            path.write_bytes(path.read_bytes()[:-9])
+        elif how == "gone":
+            path.unlink()
+        elif what == "smaller":  # a sound file, but not the one
+            shutil.copy(folder / plan["second"].name / SMALLER, path)
+        else:
+            weights, about = load_tensors(path)
+            save_tensors(path, {k: v + 1 for k, v in weights.items()}, about)
+        with pytest.raises(Damaged) as error:
+            perform(plan[user], folder, source)
+        assert error.value.path == path and load_result(folder, plan[user]) is None
+
+    def test_a_damaged_checkpoint_is_told_and_the_unit_starts_over(
+        self, finished, plan, source, tmp_path
+    ):
         home = tmp_path / plan["warmup"].name
         home.mkdir()
         (home / "checkpoint.safetensors").write_bytes(b"not at all")
-        with pytest.raises(ValueError, match=f"{home.name}/checkpoint.safetensors .*delete it"):
-            perform(plan["warmup"], tmp_path, *source)
+        perform(plan["warmup"], tmp_path, source)
+        check_same_unit(home, finished / home.name)
+        first, *others = lines_of(home)
+        assert first.endswith("starts over: checkpoint.safetensors is damaged") and len(others) == 2
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_a_checkpoint_of_a_unit_that_started_elsewhere_is_not_trusted(
+        self, folder, finished, plan, source
+    ):
+        "The same tasks, sizes and random streams, but other weights to start from."
+        other = replace(plan["warmup"], seed=1)
+        done(folder, other, source)
+        far = replace(plan["main"], start=other.name)
+        assert perform_killed(far, folder, source, 2), "after its first epoch"
+        home = folder / plan["main"].name
+        (home / "result.json").unlink()
+        shutil.copy(folder / far.name / "checkpoint.safetensors", home)
+        try:
+            perform(plan["main"], folder, source)
+        except ValueError as error:
+            assert "checkpoint.safetensors" in str(error)
+        else:
+            check_same_unit(home, finished / home.name)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.parametrize(
+        "change", [dict(lr=0.05), dict(momentum=0.5), dict(clip=0.1), dict(decay=1.0)], ids=str
+    )
+    def test_a_checkpoint_of_a_unit_with_other_steps_is_not_trusted(
+        self, folder, finished, plan, source, change
+    ):
+        other = replace(plan["warmup"], training=replace(HOW, **change))
+        assert perform_killed(other, folder, source, 4), "after its last epoch"
+        home = folder / plan["warmup"].name
+        shutil.rmtree(home)
+        home.mkdir()
+        shutil.copy(folder / other.name / "checkpoint.safetensors", home)
+        try:
+            perform(plan["warmup"], folder, source)
+        except ValueError as error:
+            assert "checkpoint.safetensors" in str(error)
+        else:
+            check_same_unit(home, finished / home.name)
 
     def test_data_that_changed_meanwhile_are_refused(self, plan, source, tmp_path):
         unit = replace(plan["warmup"], data="0" * 64)
-        with pytest.raises(ValueError, match="data"):
-            perform(unit, tmp_path, *source)
-        assert load_result(tmp_path, unit) is None
+        with pytest.raises(ValueError, match="data are not those it was made for"):
+            perform(unit, tmp_path, source)
+        assert load_result(tmp_path, unit) is None and not is_running(tmp_path, unit)
 
     def test_a_training_that_diverges_is_not_done(self, plan, source, tmp_path):
         unit = replace(plan["warmup"], training=replace(HOW, lr=1e30, clip=1e30))
         with pytest.raises(FloatingPointError, match="lower the learning rate"):
-            perform(unit, tmp_path, *source)
-        assert load_result(tmp_path, unit) is None
+            perform(unit, tmp_path, source)
+        assert load_result(tmp_path, unit) is None and not is_running(tmp_path, unit)
+
+
+HOLD = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+class TestLocks:
+    def test_a_unit_of_another_process_is_left_to_it(self, plan, source, tmp_path):
+        home = tmp_path / plan["warmup"].name
+        home.mkdir()
+        command = [sys.executable, "-c", HOLD, str(home / "lock")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+            assert other.stdout.readline() == b"held\n"
+            assert is_running(tmp_path, plan["warmup"])
+            assert perform(plan["warmup"], tmp_path, source) is False
+            assert not lines_of(home) and load_result(tmp_path, plan["warmup"]) is None
+            other.kill()
+            other.wait()
+        assert not is_running(tmp_path, plan["warmup"]), "the system took the lock away"
+        assert perform(plan["warmup"], tmp_path, source) is True
+
+    def test_it_is_running_while_it_runs_and_not_before_or_after(
+        self, plan, source, tmp_path, monkeypatch
+    ):
+        unit, seen, train = plan["warmup"], [], units._train
+        monkeypatch.setattr(
+            units, "_train", lambda *a: (seen.append(is_running(tmp_path, unit)), train(*a))
+        )
+        assert not is_running(tmp_path, unit) and not list(tmp_path.iterdir())
+        perform(unit, tmp_path, source)
+        assert seen == [True] and not is_running(tmp_path, unit)
+
+    def test_of_several_threads_one_does_it(self, plan, source, tmp_path):
+        "As with two workers of one Dask process."
+        unit = plan["warmup"]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: perform(unit, tmp_path, source), range(4)))
+        assert True in found and len(lines_of(tmp_path / unit.name)) == unit.epochs
+
+    def test_units_of_several_threads_take_turns(self, finished, plan, source, tmp_path):
+        "Random streams belong to the process: at once, they would mix."
+        others = [replace(plan["warmup"], seed=s) for s in (1, 2)]
+        with ThreadPoolExecutor(3) as pool:
+            work = [plan["warmup"], *others]
+            assert all(pool.map(lambda u: perform(u, tmp_path, source), work))
+        check_same_unit(tmp_path / plan["warmup"].name, finished / plan["warmup"].name)
+
+    def test_a_broken_lock_file_is_a_lock_file(self, folder, plan, source):
+        lock = folder / plan["main"].name / "lock"
+        (folder / plan["main"].name / "result.json").unlink()
+        lock.write_bytes(b"rubbish")
+        assert not is_running(folder, plan["main"])
+        with FileLock(lock):
+            assert is_running(folder, plan["main"])
+        assert perform(plan["main"], folder, source)
+
+
+class TestTime:
+    def test_seconds_are_those_of_the_epochs(self):
+        "The tasks of an epoch have its time each, and it counts once."
+        curve = [dict(epoch=e, task=t, seconds=10.0 * e) for e in (1, 2) for t in TASKS]
+        assert seconds(dict(curve=curve)) == 30 and seconds(dict(curve=[])) == 0
+
+    @pytest.mark.parametrize(
+        "time, text",
+        [
+            (0, "0 s"),
+            (0.4, "0 s"),
+            (119.4, "119 s"),
+            (120, "2 min"),
+            (3600, "60 min"),
+            (7199, "120 min"),
+            (7200, "2.0 h"),
+            (100_000, "27.8 h"),
+        ],
+    )
+    def test_durations_for_people(self, time, text):
+        assert duration(time) == text
 
 
 def test_the_generated_corpus_can_be_learnt(tmp_path):
     "One pass over it: chunks are found that a tagger without any training would miss."
-    data = read_data("", "")
-    assert data.name == "generated" and not data.rows and data.about["coverage"] is None
+    data = read_data(Source())
     how = Training(sizes=Sizes(word=20, hidden=20))
     unit = Unit("training", "single", ("chunk",), data.checksum, 1, "main", training=how)
-    perform(unit, tmp_path, "", "")
+    perform(unit, tmp_path, Source())
     scores = {r["metric"]: r for r in load_result(tmp_path, unit)["scores"]["chunk"]}
     assert 50 < scores["f1"]["test"] < 100 and 50 < scores["f1"]["dev"] < 100

@@ -9,7 +9,6 @@ __all__ = ['COLUMNS', 'write_tables', 'run', 'rebuild', 'status', 'Experiment']
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ import pandas as pd
 
 from .files import Damaged, load_about, load_json, save_json, write_whole
 from .masks import Mask, chance_overlap, overlap_ratio
-from .plans import Experiment, Plan, agenda, plan
-from .systems import TASKS
+from .parts import part_overlaps
+from .plans import Experiment
+from .unfold import CHOSEN, Plan, agenda, groups, plan
 from .units import MASK, Unit, candidates, is_running, load_file, load_result, seconds
 from .workers import work
 
@@ -32,6 +32,8 @@ COLUMNS = {
     "curves": "system task seed epoch loss dev seconds".split(),
     "candidates": "task seed round density dev".split(),
     "overlap": "tasks seed overlap chance".split(),
+    "parts": "tasks seed layer direction weight gate weights density overlap chance".split(),
+    "chains": "chain task seed round density dev".split(),
 }
 
 
@@ -55,21 +57,26 @@ def write_tables(
     tables: dict[str, list[dict[str, Any]]] = {k: [] for k in COLUMNS}
     kept = set[Path]()
     for (system, task, seed), units in planned.items():
-        if system == "imp":
-            for c in candidates(units, folder):
-                path = home / "masks" / f"{task}-seed{seed}-round{c.round:02}.safetensors"
+        if system.startswith("imp"):
+            for c in candidates([u for u in units if u.kind == "round"], folder):
+                way = system.removeprefix("imp").replace(" ", "-")
+                path = home / "masks" / f"{task}-seed{seed}{way}-round{c.round:02}.safetensors"
                 c.mask.save(path)
                 kept.add(path)
                 row = dict(task=task, seed=seed, round=c.round, density=c.mask.density, dev=c.dev)
-                tables["candidates"].append(row)
+                if way:
+                    tables["chains"].append(dict(chain=way.strip("-").replace("-", " ")) | row)
+                else:
+                    tables["candidates"].append(row)
             continue
         ends = [us[-1] for (s, _, n), us in planned.items() if s == system and n == seed]
         whole = [results[u.name] for u in ends if u.name in results]
-        if sum(len(r["scores"]) for r in whole) < len(TASKS):
+        expected = task.split("+") if "+" in task else experiment.design.tasks
+        if sum(len(r["scores"]) for r in whole) < len(expected):
             continue  # a system is reported when all its models are done
         size, key = sum(r["parameters"] for r in whole), dict(system=system, seed=seed)
         about = dict(experiment=experiment.name, data=data["name"], preset=experiment.preset)
-        main, spent = results[units[-1].name], _spent(planned, units, seed, results)
+        main, spent = results[units[-1].name], _spent(planned, (system, task, seed), results)
         for t in units[-1].tasks:
             for score in main["scores"][t]:
                 row = dict(task=t, **key, **score)
@@ -81,12 +88,18 @@ def write_tables(
                 )
                 tables["results"].append(row | about | dict(parameters=size, seconds=spent))
         before = 0
-        for unit in units:
+        for unit in (u for u in units if u.kind == "training"):
             for row in results[unit.name]["curve"]:
                 tables["curves"].append(row | key | dict(epoch=before + row["epoch"]))
             before += unit.epochs
-        if system == "sparse":
-            tables["overlap"] += _overlaps(folder, units[-1])
+    for (label, seed), names in groups(experiment, planned).items():
+        if all(n in results for n in names):
+            masks = [Mask(load_file(folder, f"{n}/{MASK}")) for n in names]
+            same: dict[str, Any] = dict(tasks=label, seed=seed)
+            row = dict(overlap=overlap_ratio(masks), chance=chance_overlap(masks))
+            tables["overlap"].append(same | row)
+            by_part = part_overlaps(masks).to_dict("records")
+            tables["parts"] += [same | {str(k): v for k, v in r.items()} for r in by_part]
     for path in set((home / "masks").glob("*.safetensors")) - kept:
         path.unlink(missing_ok=True)  # of an earlier setting
     for name, rows in tables.items():
@@ -97,29 +110,22 @@ def write_tables(
 
 
 def _spent(
-    planned: Plan, units: list[Unit], seed: int, results: Mapping[str, Mapping[str, Any]]
+    planned: Plan, key: tuple[str, str, int], results: Mapping[str, Mapping[str, Any]]
 ) -> float:
-    "Seconds of training that the last of these units needed, with all that it builds on."
-    needed, warmup = {u.name for u in units}, planned["hard", "all", seed][0].name
-    for task in units[-1].tasks if units[-1].masks else ():
-        needed |= {u.name for u in planned["imp", task, seed]}
+    "Seconds of training that the last unit of a system needed, with all that it builds on."
+    (system, _, seed), units = key, planned[key]
+    named = {u.name: u for us in planned.values() for u in us}
+    ahead, needed = {u.name for u in units}, set[str]()
+    if system in CHOSEN:  # the choice took the whole chain
+        ahead |= {u.name for t in units[-1].tasks for u in planned["imp", t, seed]}
+    while ahead:
+        needed.add(name := ahead.pop())
+        ahead |= set(named[name].inputs.values()) - needed
     spent = sum(seconds(results[n]) for n in sorted(needed))
-    if units[-1].masks and warmup not in needed:  # each subnet bears its share
-        spent += seconds(results[warmup]) / len(TASKS)
+    if system == "subnet":  # each bears its share of the warmup that its mask needed
+        common = planned["hard", "all", seed][0]
+        spent -= seconds(results[common.name]) * (1 - 1 / len(common.tasks))
     return spent
-
-
-def _overlaps(folder: Path, unit: Unit) -> list[dict[str, Any]]:
-    "Overlap of each pair of a sparse system's masks, and of all three, beside chance."
-    loaded = [Mask(load_file(folder, f"{m}/{MASK}")) for m in unit.masks]
-    masks = dict(zip(unit.tasks, loaded, strict=True))
-    rows = []
-    for n in range(2, len(masks) + 1):
-        for group in combinations(masks, n):
-            some = [masks[t] for t in group]
-            row = dict(overlap=overlap_ratio(some), chance=chance_overlap(some))
-            rows.append(dict(tasks="-".join(group), seed=unit.seed, **row))
-    return rows
 
 
 def _write_run(

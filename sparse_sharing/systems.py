@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import scoring, toy
+from .auxiliary import with_positions, with_related
 from .batches import Batch, Split, Vocabulary, coverage, encode, read_glove
 from .corpora import Corpus, read_corpora, read_corpus, shared_sentences
 from .crf import CRFHead, crf_head
@@ -45,6 +46,8 @@ class Source:
     data_dir: str = ""  # folder with the corpus, or with three of them; empty: generated
     embeddings: str = ""  # GloVe text file, plain or .gz; empty: random vectors
     separate: bool = False  # whether each task has a corpus of its own (Exp3)
+    auxiliary: str = ""  # pp or aux: keep the entities alone, and add this layer
+    relatedness: float = 0.0  # of aux to the entities
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ def _corpora(source: Source) -> dict[str, Corpus]:
     "The corpus of each task."
     if not source.separate:
         corpus = read_corpus(source.data_dir) if source.data_dir else toy.generate()
+        if source.auxiliary:
+            corpus = _only(corpus, ["ner"])
+            if source.auxiliary == "pp":
+                corpus = with_positions(corpus)
+            else:
+                corpus = with_related(corpus, source.relatedness)
         return dict.fromkeys(corpus.layers, corpus)
     if source.data_dir:
         return read_corpora(source.data_dir)
@@ -213,10 +222,10 @@ def tagging_task(
     size: int,  # sentences in a mini-batch
     device: str,  # where the model is
 ) -> Task:
-    "A layer of a corpus as a task: the loss of its head, and accuracy or span F1 on dev."
+    "A layer of a corpus as a task: the loss of its head, and span F1 or, where there are no spans, accuracy on dev."
     train, dev = data.splits[name]["train"], data.splits[name]["dev"]
     tags = (*data.vocab.tags[name], *data.vocab.unseen[name])
-    counter = None if name == "pos" else scoring.SpanCounter(tags)
+    counter = scoring.SpanCounter(tags) if name in SPANS else None
 
     def loss(model: Sharing, batch: Batch) -> Tensor:
         batch = batch.to(device)

@@ -23,7 +23,7 @@ class Sizes:
 
     word: int = 100  # width of a word vector
     char: int = 30  # width of a character vector
-    filters: int = 30  # width of what the character network says of a word
+    filters: int = 30  # width of what the character network says of a word; 0: no character network
     window: int = 3  # characters that a filter sees, an odd number
     hidden: int = 200  # LSTM units per direction
     layers: int = 1  # BiLSTM layers
@@ -130,7 +130,7 @@ class Stem(nn.Module):
         self.words = nn.Embedding(len(vocab.words), sizes.word, padding_idx=0, sparse=True)
         if vectors is not None:
             self.words.load_state_dict({"weight": vectors})
-        self.chars = CharCNN(len(vocab.chars), sizes)
+        self.chars = CharCNN(len(vocab.chars), sizes) if sizes.filters else None
         self.dropout = Dropout(sizes.dropout)
 
     def forward(
@@ -141,8 +141,10 @@ class Stem(nn.Module):
         if self.training and self.sizes.word_dropout:
             unknown = torch.rand(words.shape, device=words.device) < self.sizes.word_dropout
             words = words.masked_fill(unknown & (words > 0), 1)
-        chars = F.embedding(batch.forms, self.chars(batch.chars))
-        return self.dropout(torch.cat([self.words(words), chars], 2))
+        vectors = [self.words(words)]
+        if self.chars is not None:
+            vectors.append(F.embedding(batch.forms, self.chars(batch.chars)))
+        return self.dropout(torch.cat(vectors, 2))
 
 # %% ../nbs/14_tagger.ipynb #14tagger-662ddb
 class _Backwards(torch.autograd.Function):

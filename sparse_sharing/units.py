@@ -27,13 +27,14 @@ from filelock import FileLock, Timeout
 
 import sparse_sharing
 from . import __version__
+from .controls import random_like, shuffled
 from .files import Damaged, digest, load_json, load_tensors, save_json, save_tensors
 from .masks import Mask
-from .pruning import Candidate, imp_round, target
+from .pruning import Candidate, imp_round, prune, target
 from .sharing import HardSharing, Sharing
 from .systems import TASKS, Source, build, final_scores, read_data, tagging_task
 from .tagger import Sizes
-from .training import Fit, SubnetSGD, fit
+from .training import Fit, SubnetSGD, derive_seed, fit
 
 # %% ../nbs/19_units.ipynb #19units-769bd3
 @dataclass(frozen=True)
@@ -49,22 +50,28 @@ class Training:
     head: str = "linear"  # linear or crf
 
 # %% ../nbs/19_units.ipynb #19units-bb7c3a
-VERSIONS = {"training": 1, "round": 1}  # raised when the code of a kind changes its meaning
+VERSIONS = {
+    "training": 1,
+    "round": 1,
+    "mask": 1,
+}  # raised when the code of a kind changes its meaning
 
 
 @dataclass(frozen=True)
 class Unit:
     "One training, described completely."
 
-    kind: str  # training or round
-    system: str  # as in `build`
+    kind: str  # training, round or mask
+    system: str  # as in `build`; of a mask: random, shuffled or one_shot
     tasks: tuple[str, ...]
     data: str  # checksum of corpus and vectors
     epochs: int
-    phase: str  # warmup, main or round: names the random streams, together with the seed
+    phase: str  # warmup, main, round, ...: names the random streams, together with the seed
     seed: int = 0
     start: str = ""  # unit that ended with the weights to start from; empty: the first weights
-    masks: tuple[str, ...] = ()  # rounds that trained the masks to use, one per task
+    masks: tuple[
+        str, ...
+    ] = ()  # units that made the masks to use, one per task; of a mask: the one to imitate
     keep: str = "best"  # weights to end with, or to prune
     previous: str = ""  # the round before
     round: int = 0  # z
@@ -82,7 +89,7 @@ class Unit:
     @property
     def label(self) -> str:
         "What a person calls it."
-        what = f"round {self.round}" if self.kind == "round" else self.phase
+        what = f"{self.phase} {self.round}" if self.kind == "round" else self.phase
         system = "subnet" if self.system == "single" and self.masks else self.system
         system = "pruning" if self.kind == "round" else system
         return f"seed {self.seed}  {system:12}  {'+'.join(self.tasks):14}  {what:8}"
@@ -226,6 +233,12 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
         )
     home, how = folder / unit.name, unit.training
     inputs = {path: load_file(folder, path) for path in unit.inputs}
+    if unit.kind == "mask":
+        made = _control(unit, inputs)
+        made.save(home / MASK)
+        found: dict[str, Any] = dict(density=made.density, corpus=data.name)
+        _write_result(unit, home, before, found, Fit(), {MASK: made}, inputs)
+        return
     masks = {t: inputs[f"{m}/{MASK}"] for t, m in zip(unit.tasks, unit.masks, strict=False)}
     kept = {t: Mask(m) for t, m in masks.items()}
     tasks = [tagging_task(t, data, how.batch, unit.device) for t in unit.tasks]
@@ -281,13 +294,13 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
             file.write(f"{unit.label}  starts over: {Path(error.path).name} is damaged\n")
         error.path.unlink()
         done, smaller = work()
-    result: dict[str, Any] = dict(unit=asdict(unit), label=unit.label, corpus=data.name)
+    found = dict(corpus=data.name)
     files: dict[str, Mapping[str, torch.Tensor]] = {}
     if mask is not None and smaller is not None:
         files = {MASK: mask, SMALLER: smaller}
         mask.save(home / MASK)
         smaller.save(home / SMALLER)
-        result |= dict(density=mask.density)
+        found |= dict(density=mask.density)
     else:
         if unit.keep == "last":
             files = {WEIGHTS: model.state_dict()}
@@ -295,12 +308,40 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
         else:
             model.eval()
             with torch.no_grad():
-                result |= dict(
+                found |= dict(
                     scores={t: final_scores(model, data, t, unit.device) for t in unit.tasks}
                 )
-        result |= dict(
+        found |= dict(
             parameters=model.count_parameters(), density={t: m.density for t, m in kept.items()}
         )
+    _write_result(unit, home, before, found, done, files, inputs)
+    (home / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _control(unit: Unit, inputs: Mapping[str, Mapping[str, torch.Tensor]]) -> Mask:
+    "The mask of a control."
+    like = Mask(inputs[f"{unit.masks[0]}/{MASK}"])
+    if unit.system == "random":
+        return random_like(like, derive_seed(unit.seed, unit.phase, *unit.tasks))
+    if unit.system == "shuffled":
+        return shuffled(like, derive_seed(unit.seed, unit.phase))
+    if unit.system != "one_shot":
+        raise ValueError(f"no control {unit.system!r}: take random, shuffled or one_shot")
+    weights = inputs[f"{unit.start}/{WEIGHTS}"]
+    return prune({n: weights[f"encoder.{n}"] for n in like}, like | ~like, like.kept)
+
+
+def _write_result(
+    unit: Unit,
+    home: Path,
+    before: dict[str, Any] | None,
+    found: Mapping[str, Any],
+    done: Fit,
+    files: Mapping[str, Mapping[str, torch.Tensor]],
+    inputs: Mapping[str, Mapping[str, torch.Tensor]],
+) -> None:
+    "What a unit found, how, and with what: from now on it is done."
+    result: dict[str, Any] = dict(unit=asdict(unit), label=unit.label, **found)
     result |= dict(curve=done.curve, epoch=done.epoch, dev=done.dev, mean=done.mean)
     result |= dict(
         files={name: digest(content) for name, content in files.items()},
@@ -311,7 +352,6 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
         with (home / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{unit.label}  gives other numbers here than where it was done before\n")
     save_json(home / "result.json", result)
-    (home / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def load_file(

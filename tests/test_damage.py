@@ -16,9 +16,10 @@ from tiny import write_corpus
 from sparse_sharing import workers
 from sparse_sharing.files import digest, load_about, load_json, load_tensors, save_tensors
 from sparse_sharing.masks import Mask
-from sparse_sharing.plans import Experiment, plan
+from sparse_sharing.plans import Experiment
 from sparse_sharing.study import run
 from sparse_sharing.systems import TASKS, read_data
+from sparse_sharing.unfold import plan
 from sparse_sharing.units import MASK, SMALLER, WEIGHTS
 
 pytestmark = [

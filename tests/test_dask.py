@@ -14,9 +14,10 @@ from studies import TINY, Threads, check_same_study, lines_of
 from tiny import write_corpus
 
 from sparse_sharing import workers
-from sparse_sharing.plans import Experiment, plan
+from sparse_sharing.plans import Experiment
 from sparse_sharing.study import run
 from sparse_sharing.systems import Source, read_data
+from sparse_sharing.unfold import plan
 from sparse_sharing.units import load_result
 from sparse_sharing.workers import Workers, work
 

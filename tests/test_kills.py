@@ -29,9 +29,10 @@ from tiny import write_corpus
 
 from sparse_sharing import workers
 from sparse_sharing.files import load_json
-from sparse_sharing.plans import Experiment, plan
+from sparse_sharing.plans import Experiment
 from sparse_sharing.study import run, status
 from sparse_sharing.systems import read_data
+from sparse_sharing.unfold import plan
 from sparse_sharing.units import load_result
 
 pytestmark = [

@@ -20,9 +20,6 @@ from sparse_sharing.plans import (
     PRESETS,
     Experiment,
     Settings,
-    agenda,
-    cost,
-    plan,
     prunable_weights,
     rounds,
 )
@@ -30,6 +27,7 @@ from sparse_sharing.pruning import target
 from sparse_sharing.study import run
 from sparse_sharing.systems import LEVEL, TASKS, Source, read_data
 from sparse_sharing.tagger import Sizes
+from sparse_sharing.unfold import agenda, cost, plan
 from sparse_sharing.units import MASK, SMALLER, Unit
 from sparse_sharing.workers import work_behind
 

@@ -21,9 +21,10 @@ from sparse_sharing import systems, workers
 from sparse_sharing.corpora import Corpus, read_corpus
 from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
-from sparse_sharing.plans import PRESETS, Experiment, plan
+from sparse_sharing.plans import PRESETS, Experiment
 from sparse_sharing.study import COLUMNS, rebuild, run, status, write_tables
 from sparse_sharing.systems import TASKS, read_data
+from sparse_sharing.unfold import plan
 from sparse_sharing.units import MASK, WEIGHTS, load_result, made_with
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")

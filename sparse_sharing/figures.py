@@ -24,6 +24,7 @@ from sparse_sharing.report import (
     mean_scores,
     nearest_to_paper,
     published,
+    system_label,
 )
 
 # %% ../nbs/24_figures.ipynb #24figure-e13dff
@@ -35,6 +36,10 @@ COLOURS = {
     "hierarchical": "#CC79A7",
     "sparse": "#D55E00",
     "sparse_table4": "#0072B2",
+    "random": "#999999",
+    "shuffled": "#666666",
+    "one_shot": "#F0E442",
+    "other_task": "#8C510A",
 }
 
 
@@ -68,7 +73,7 @@ def _legend(fig: Figure, axes: list[Axes]) -> Figure:
 
 def _by_system(found: set[str]) -> dict[str, Any]:
     "The arguments that give seaborn one colour per system, the same in every figure."
-    names = {LABELS.get(s, s): COLOURS.get(s, "grey") for s in in_order(found, LABELS)}
+    names = {system_label(s): COLOURS.get(s.split()[0], "grey") for s in in_order(found, LABELS)}
     return {"hue": "system", "hue_order": list(names), "palette": names}
 
 # %% ../nbs/24_figures.ipynb #24figure-372105
@@ -87,8 +92,8 @@ def density_figure(
             blue = COLOURS["subnet"]
             line = ax.plot(chain["density"], chain["dev"], "o-", ms=4, lw=1, color=blue)
             line[0].set_label("pruned network, a line per seed")
-        label = "dense, cannot be chosen"
-        ax.plot(dense["density"], dense["dev"], "o", mec="black", mfc="white", label=label)
+        (dots,) = ax.plot(dense["density"], dense["dev"], "o", mec="black", mfc="white")
+        dots.set_label("dense, cannot be chosen")
         (ring,) = ax.plot(best["density"], best["dev"], "o", ms=10, mew=2, mfc="none")
         ring.set(markeredgecolor=COLOURS["sparse"], label="chosen")
         for density in set(near.query("task == @task")["paper"]):
@@ -109,7 +114,8 @@ def curve_figure(
     fig, axes = _panels([paper.TASKS.get(t, t) for t in tasks], "Dev score (%) against epoch", r)
     look = _by_system(set(r.curves["system"])) | dict(errorbar=("pi", 100), err_kws={"alpha": 0.1})
     for ax, task in zip(axes, tasks, strict=True):
-        rows = r.curves[r.curves["task"] == task].replace({"system": LABELS})
+        rows = r.curves[r.curves["task"] == task]
+        rows = rows.assign(system=rows["system"].map(system_label))
         sns.lineplot(rows, x="epoch", y="dev", **look, ax=ax)
         late = rows.loc[rows["epoch"] > rows["epoch"].max() / 2, "dev"]
         span = late.max() - late.min()
@@ -132,7 +138,8 @@ def frontier_figure(
         systems = frame.groupby("system", sort=False)
         whole = systems.size() == len(frame.index.unique("task"))
         points = systems[["score", "parameters"]].mean()[whole].reset_index()
-        points = points.replace({"system": LABELS}).assign(thousands=points["parameters"] / 1000)
+        points["system"] = points["system"].map(system_label)
+        points["thousands"] = points["parameters"] / 1000
         sns.scatterplot(points, x="thousands", y="score", **look, ax=ax)
         ax.set(xlabel="parameters (thousands)", ylabel="")
         ax.margins(0.12)

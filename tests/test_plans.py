@@ -27,13 +27,14 @@ from sparse_sharing.pruning import target
 from sparse_sharing.study import run
 from sparse_sharing.systems import LEVEL, TASKS, Source, read_data
 from sparse_sharing.tagger import Sizes
-from sparse_sharing.unfold import agenda, cost, plan
+from sparse_sharing.unfold import ANALYSES, agenda, cost, plan
 from sparse_sharing.units import MASK, SMALLER, Unit
 from sparse_sharing.workers import work_behind
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
 SIZES = PRESETS["quick"].training.sizes
+PAPERS = ("exp1", "exp2", "exp3")  # the three comparisons that Table 4 is about
 
 
 @pytest.fixture(scope="module")
@@ -158,17 +159,28 @@ class TestPlan:
                 assert (unit.round, unit.alpha, unit.keep) == (z, s.alpha, s.magnitudes)
                 assert unit.epochs == s.round_epochs and unit.training == s.training
 
+    @pytest.mark.parametrize("name", [*PAPERS, "negative_transfer"])
+    def test_the_systems_of_a_comparison(self, name, tmp_path):
+        "Those of an analysis are in test_unfold.py."
+        planned = plan(Experiment(name, **SMALL), "d" * 64, tmp_path)
+        layerwise = {"soft", "hierarchical"} if name in ("exp1", "exp2") else set()
+        tasks = ("ner", "pp") if name == "negative_transfer" else TASKS
+        assert set(planned) == {
+            *((s, "all", 3) for s in {"hard"} | layerwise),
+            *((s, t, 3) for s in ("imp", "single") for t in tasks),
+        }
+
+    def test_a_design_is_a_comparison_or_an_analysis(self):
+        assert set(DESIGNS) == {*PAPERS, "negative_transfer"} | set(ANALYSES)
+        assert set(ANALYSES) == {"relatedness", "sparsity", "warmup"}
+
     @pytest.mark.parametrize("name", DESIGNS)
-    def test_the_systems_of_a_design(self, name, tmp_path):
-        experiment = Experiment(name, **SMALL)
-        planned = plan(experiment, "d" * 64, tmp_path)
-        systems = {s for s, _, _ in planned}
-        layerwise = set() if name == "exp3" else {"soft", "hierarchical"}
-        assert systems == {"hard", "imp", "single"} | layerwise
-        for units in planned.values():
+    def test_every_unit_has_the_head_and_the_encoder_of_its_design(self, name, tmp_path):
+        for units in plan(Experiment(name, **SMALL), "d" * 64, tmp_path).values():
             for unit in units:
                 assert unit.training.head == ("crf" if name == "exp3" else "linear")
                 assert unit.training.sizes.layers == (2 if name == "exp2" else 1)
+                assert bool(unit.training.sizes.filters) == (name != "negative_transfer")
 
     def test_the_place_of_the_results_is_in_no_name(self, source, experiment, data, chains):
         elsewhere = replace(experiment, workers=2, results_dir="/elsewhere", scheduler="tcp://a:1")
@@ -270,19 +282,40 @@ class TestDesigns:
         assert target(size, alpha, last) <= round(least * size) < target(size, alpha, last - 1)
 
     def test_designs_differ_as_the_paper_says(self):
+        "The analyses take the encoder, the head and the corpus of experiment 1."
         settings = {n: Experiment(n).settings for n in DESIGNS}
         assert {n: (s.training.sizes.layers, s.training.head) for n, s in settings.items()} == {
             "exp1": (1, "linear"),
             "exp2": (2, "linear"),
             "exp3": (1, "crf"),
-        }
+            "negative_transfer": (1, "linear"),
+        } | dict.fromkeys(ANALYSES, (1, "linear"))
         assert {n: Experiment(n).source for n in DESIGNS} == {
             "exp1": Source(),
             "exp2": Source(),
             "exp3": Source(separate=True),
-        }
+            "negative_transfer": Source(auxiliary="pp"),
+        } | dict.fromkeys(ANALYSES, Source())
 
-    @pytest.mark.parametrize("name", DESIGNS)
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_analyses_differ_from_experiment_1_in_how_far_they_prune(self, preset):
+        "In whatever preset, so that what they have in common has common names."
+        first = Experiment("exp1", preset=preset).settings
+        for name, least in dict(relatedness=0.57, sparsity=0.1, warmup=0.57).items():
+            own = Experiment(name, preset=preset).settings
+            assert own == replace(first, min_density=least)
+            asked = Experiment(name, preset=preset, min_density=0.3).settings
+            assert asked.min_density == 0.3, "what a notebook says goes before the design"
+
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_negative_transfer_has_a_small_encoder_without_characters(self, preset):
+        s = Experiment("negative_transfer", preset=preset).settings
+        assert s.training.sizes == Sizes(word=50, hidden=50, filters=0)
+        assert prunable_weights(s.training.sizes) == 2 * 4 * 50 * (50 + 50)
+        rest = replace(s, training=PRESETS[preset].training)
+        assert rest == PRESETS[preset], "and otherwise the budgets of all"
+
+    @pytest.mark.parametrize("name", PAPERS)
     def test_a_study_meets_every_density_of_table_4(self, name):
         "Within half of what a round removes."
         s = Experiment(name, preset="study").settings
@@ -293,7 +326,7 @@ class TestDesigns:
 
     def test_densities_are_those_of_table_4(self):
         rows = table4()
-        assert set(DENSITIES) == set(DESIGNS)
+        assert set(DENSITIES) == set(PAPERS) == set(rows.experiment) < set(DESIGNS)
         for row in rows.itertuples():
             assert DENSITIES[row.experiment][row.task] == row.density
 
@@ -354,6 +387,46 @@ class TestParameters:
         with pytest.raises(ValueError) as error:
             Experiment("exp1", **wrong)
         assert message in str(error.value)
+
+    @pytest.mark.parametrize(
+        "name, wrong, message",
+        [
+            ("exp1", dict(relatedness=0.5), "a knob of the generated corpus in negative_transfer"),
+            ("relatedness", dict(relatedness=0.5), "leave it out, or leave data_dir out"),
+            ("negative_transfer", dict(relatedness=0.5, data_dir="x"), "leave data_dir out"),
+            ("negative_transfer", dict(relatedness=1.01), "relatedness is 1.01: it is a share"),
+            ("negative_transfer", dict(relatedness=-0.5), "relatedness is -0.5: it is a share"),
+        ],
+    )
+    def test_relatedness_is_a_share_and_for_negative_transfer_alone(self, name, wrong, message):
+        with pytest.raises(ValueError) as error:
+            Experiment(name, **wrong)
+        assert message in str(error.value)
+
+    @pytest.mark.parametrize("share", [0, 0.0, 0.25, 1, 1.0])
+    def test_relatedness_puts_another_task_in_place_of_positions(self, share, tmp_path):
+        "Also when it is zero, which is not the same as leaving it out."
+        experiment = Experiment("negative_transfer", relatedness=share, **SMALL)
+        assert experiment.source == Source(auxiliary="aux", relatedness=share)
+        planned = plan(experiment, "d" * 64, tmp_path)
+        assert {t for s, t, _ in planned if s == "single"} == {"ner", "aux"}
+        assert planned["hard", "all", 3][1].tasks == ("ner", "aux")
+        assert DESIGNS["negative_transfer"].tasks == ("ner", "pp"), "the design is left alone"
+
+    def test_negative_transfer_takes_no_vectors(self, source, tmp_path):
+        "Told when it is read, after whether they are there."
+        experiment = Experiment("negative_transfer", **source, results_dir=str(tmp_path / "r"))
+        with pytest.raises(ValueError, match="trains random vectors, .* leave embeddings out"):
+            run(experiment, pytest.fail)
+        assert not (tmp_path / "r").exists()
+        with pytest.raises(ValueError, match="no such file"):
+            replace(experiment, embeddings="nowhere.txt").read()
+        data = replace(experiment, embeddings="").read()
+        assert set(data.splits) == {"ner", "pp"}
+
+    @pytest.mark.parametrize("seed, n_seeds, all_", [(0, 1, [0]), (3, 2, [3, 4])])
+    def test_seeds_are_counted_from_the_first(self, seed, n_seeds, all_):
+        assert list(Experiment("exp1", seed=seed, n_seeds=n_seeds).seeds) == all_
 
     @pytest.mark.parametrize(
         "wrong, message",

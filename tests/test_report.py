@@ -61,7 +61,10 @@ def write(folder, seeds=(0,), **kwargs):
         for genre, words, shift in [("nw", 900, 1.0), ("letters", 400, -2.0)]
     ]
     tables = dict(results=results, genres=genres, curves=curves)
-    tables |= dict(candidates=candidates, overlap=overlap)
+    parts = [["ner-pos", s, "LSTM 1", "ltr", "ih", "cell", 20, 0.5, 0.4, 0.3] for s in seeds]
+    parts += [["ner-pos", s, "stem.conv", "", "", "", 9, 0.0, "", ""] for s in seeds]
+    chains = [["again", *row] for row in candidates]
+    tables |= dict(candidates=candidates, overlap=overlap, parts=parts, chains=chains)
     for name, lines in tables.items():
         frame = pd.DataFrame(lines, columns=report.COLUMNS[name])
         frame.to_csv(folder / f"{name}.csv", index=False)

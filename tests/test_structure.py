@@ -32,7 +32,8 @@ def allowed() -> dict[str, set[str]]:
             below |= floor
     for name in chain(*STUDY[1:]):
         rules[name] |= set(chain(*METHOD, *TAGGING))
-    rules["figures"] -= {"study", "bench"}  # they show what `report` has loaded
+    for name in ("figures", "verdicts"):  # they show and judge what `report` has loaded
+        rules[name] -= {"study", "bench"}
     return rules
 
 
@@ -66,7 +67,8 @@ def test_a_module_is_short(path):
 
 def test_the_plan_keeps_the_wings_apart():
     rules = allowed()
-    assert rules["pruning"] == {"files", "masks", "sharing", "steps", "training"}
+    assert rules["pruning"] == {"files", "masks", "controls", "sharing", "steps", "training"}
+    assert rules["controls"] == {"files", "masks"}, "a control knows nothing of what it is for"
     readers = {"chunking", "sentences", "ontonotes", "ptb", "corpora"}
     assert rules["batches"] == readers | {"scoring", "toy"}
     assert rules["ontonotes"] == rules["ptb"] == {"chunking", "sentences"}
@@ -74,6 +76,7 @@ def test_the_plan_keeps_the_wings_apart():
     assert {m for m, below in rules.items() if "study" in below} == {"report", "rerun", "bench"}
     assert "plans" not in rules["workers"], "who does units knows nothing of experiments"
     assert {"pruning", "tagger", "paper"} <= rules["systems"]
+    assert "parts" not in rules["units"] and "unfold" not in rules["plans"]
     assert "toy" not in rules["scoring"] and "bench" not in rules["report"]
 
 

@@ -21,6 +21,7 @@ from sparse_sharing import systems, workers
 from sparse_sharing.corpora import Corpus, read_corpus
 from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
+from sparse_sharing.parts import part_overlaps
 from sparse_sharing.plans import PRESETS, Experiment
 from sparse_sharing.study import COLUMNS, rebuild, run, status, write_tables
 from sparse_sharing.systems import TASKS, read_data
@@ -112,8 +113,15 @@ class TestTables:
             "curves": "system task seed epoch loss dev seconds".split(),
             "candidates": "task seed round density dev".split(),
             "overlap": "tasks seed overlap chance".split(),
+            "parts": "tasks seed layer direction weight gate weights density overlap chance".split(),
+            "chains": "chain task seed round density dev".split(),
         }
+        parts = tables.pop("parts")
         assert not any(table.isna().any().any() for table in tables.values())
+        words = ["direction", "weight", "gate"]  # empty for what is not of an LSTM
+        assert parts[words].isna().any(axis=1).eq(~parts.layer.str.startswith("LSTM")).all()
+        assert not parts.drop(columns=words).isna().any().any()
+        assert tables["chains"].empty, "a comparison has none besides its candidates"
 
     def test_every_score_of_every_system_is_there_once(self, tables):
         results = tables["results"]
@@ -171,6 +179,22 @@ class TestTables:
             some = [masks[t, chosen["sparse"][t]] for t in group]
             assert rows.loc["-".join(group), "overlap"] == overlap_ratio(some)
             assert rows.loc["-".join(group), "chance"] == chance_overlap(some)
+
+    def test_parts_are_those_of_the_masks_and_add_up(self, tables, masks, chosen):
+        "A row per group and part; weights, and those that are common, are those of the whole."
+        parts = tables["parts"].fillna(dict(direction="", weight="", gate=""))
+        groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
+        assert set(parts.tasks) == {"-".join(g) for g in groups} and set(parts.seed) == {3}
+        for group in groups:
+            some = [masks[t, chosen["sparse"][t]] for t in group]
+            own = parts[parts.tasks == "-".join(group)].drop(columns=["tasks", "seed"])
+            expected = part_overlaps(some)
+            assert len(own) == len(expected) == 1 + 2 * 2 * 4
+            for ours, theirs in zip(own.to_dict("records"), expected.to_dict("records"), strict=True):
+                assert ours == pytest.approx(theirs)
+            assert own.weights.sum() == some[0].size
+            kept = sum(m.kept for m in some) / len(some)
+            assert (own.weights * own.density).sum() == pytest.approx(kept)
 
     def test_every_system_has_the_same_budget(self, tables):
         for _, curve in tables["curves"].groupby(["system", "task"]):

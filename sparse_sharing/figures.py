@@ -15,16 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 import sparse_sharing.paper as paper
+from .labels import LABELS, in_order, system_label
 from sparse_sharing.report import (
-    LABELS,
     Results,
     chosen_candidates,
     describe,
-    in_order,
     mean_scores,
     nearest_to_paper,
     published,
-    system_label,
 )
 
 # %% ../nbs/24_figures.ipynb #24figure-e13dff

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .masks import Mask
+from .masks import Mask, intersection
 
 # %% ../nbs/18_parts.ipynb #7a360385
 GATES = ("input", "forget", "cell", "output")
@@ -42,7 +42,8 @@ def part_overlaps(
 ) -> (
     pd.DataFrame
 ):  # a row per part: layer, direction, weight, gate, weights, density, overlap, chance
-    "Overlap ratio (equation 4) part by part; `density` is the mean of the masks'. A part that no mask keeps has no overlap."
+    "Overlap ratio (equation 4) part by part; `density` is the mean of the masks'. A part that no mask keeps has no overlap. Raises ValueError for masks of different networks."
+    intersection(masks)  # raises ValueError if they are of different networks
     rows: list[dict[str, Any]] = []
     for pieces in zip(*(parts(m) for m in masks), strict=True):
         kept = torch.stack([tensor.flatten() for _, tensor in pieces])

@@ -74,6 +74,8 @@ def write_tables(
         expected = task.split("+") if "+" in task else experiment.design.tasks
         if sum(len(r["scores"]) for r in whole) < len(expected):
             continue  # a system is reported when all its models are done
+        if not _needed(planned, (system, task, seed)) <= results.keys():
+            continue  # and all that they were built on
         size, key = sum(r["parameters"] for r in whole), dict(system=system, seed=seed)
         about = dict(experiment=experiment.name, data=data["name"], preset=experiment.preset)
         main, spent = results[units[-1].name], _spent(planned, (system, task, seed), results)
@@ -90,6 +92,8 @@ def write_tables(
         before = 0
         for unit in (u for u in units if u.kind == "training"):
             for row in results[unit.name]["curve"]:
+                if row["task"] not in units[-1].tasks:
+                    continue  # a pair starts from the warmup of all
                 tables["curves"].append(row | key | dict(epoch=before + row["epoch"]))
             before += unit.epochs
     for (label, seed), names in groups(experiment, planned).items():
@@ -109,10 +113,8 @@ def write_tables(
     return home
 
 
-def _spent(
-    planned: Plan, key: tuple[str, str, int], results: Mapping[str, Mapping[str, Any]]
-) -> float:
-    "Seconds of training that the last unit of a system needed, with all that it builds on."
+def _needed(planned: Plan, key: tuple[str, str, int]) -> set[str]:
+    "Units that a system needs, with all that they build on."
     (system, _, seed), units = key, planned[key]
     named = {u.name: u for us in planned.values() for u in us}
     ahead, needed = {u.name for u in units}, set[str]()
@@ -121,7 +123,15 @@ def _spent(
     while ahead:
         needed.add(name := ahead.pop())
         ahead |= set(named[name].inputs.values()) - needed
-    spent = sum(seconds(results[n]) for n in sorted(needed))
+    return needed
+
+
+def _spent(
+    planned: Plan, key: tuple[str, str, int], results: Mapping[str, Mapping[str, Any]]
+) -> float:
+    "Seconds of training that the last unit of a system needed, with all that it builds on."
+    system, _, seed = key
+    spent = sum(seconds(results[n]) for n in sorted(_needed(planned, key)))
     if system == "subnet":  # each bears its share of the warmup that its mask needed
         common = planned["hard", "all", seed][0]
         spent -= seconds(results[common.name]) * (1 - 1 / len(common.tasks))

@@ -342,7 +342,8 @@ def _write_result(
 ) -> None:
     "What a unit found, how, and with what: from now on it is done."
     result: dict[str, Any] = dict(unit=asdict(unit), label=unit.label, **found)
-    result |= dict(curve=done.curve, epoch=done.epoch, dev=done.dev, mean=done.mean)
+    mean = done.mean if done.dev else None
+    result |= dict(curve=done.curve, epoch=done.epoch, dev=done.dev, mean=mean)
     result |= dict(
         files={name: digest(content) for name, content in files.items()},
         inputs={path: digest(content) for path, content in inputs.items()},

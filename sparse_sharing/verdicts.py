@@ -17,7 +17,8 @@ from pandas.io.formats.style import Styler
 from scipy.stats import bootstrap, norm, permutation_test, t
 
 from . import paper
-from .report import LABELS, Results, _points, _show, describe, published
+from .labels import LABELS
+from .report import Results, _points, _show, describe, published
 
 # %% ../nbs/22_verdicts.ipynb #84cf2bf9
 @dataclass(frozen=True)

@@ -142,9 +142,3 @@ class TestShuffled:
         kept = torch.arange(300) < 150
         alone, both = shuffled(Mask({"b": kept}), 0), shuffled(Mask({"a": kept, "b": kept}), 0)
         assert torch.equal(alone["b"], both["b"]) and not torch.equal(both["a"], both["b"])
-
-    @pytest.mark.parametrize(
-        "seed, places", [(0, None), (2**63 - 1, None)], ids=["smallest", "largest"]
-    )
-    def test_any_seed_of_a_stream_will_do(self, seed, places):
-        assert shuffled(drawn(0.5, 0), seed).kept == drawn(0.5, 0).kept

@@ -14,8 +14,8 @@ TAGGING = [
 ]
 # The study knows both wings, from `systems` on, and the published numbers.
 STUDY = [
-    *({"paper"}, {"parts", "systems"}, {"units"}, {"workers"}, {"plans"}, {"unfold"}, {"study"}),
-    *({"report", "rerun", "bench"}, {"figures", "verdicts"}),
+    *({"paper"}, {"labels", "parts", "systems"}, {"units"}, {"workers"}, {"plans"}, {"unfold"}, {"study"}),
+    *({"report", "rerun", "bench"}, {"figures", "verdicts"}, {"analyses"}),
 ]
 
 MODULES = sorted(p for p in (ROOT / "sparse_sharing").glob("*.py") if not p.name.startswith("_"))
@@ -32,7 +32,7 @@ def allowed() -> dict[str, set[str]]:
             below |= floor
     for name in chain(*STUDY[1:]):
         rules[name] |= set(chain(*METHOD, *TAGGING))
-    for name in ("figures", "verdicts"):  # they show and judge what `report` has loaded
+    for name in ("figures", "verdicts", "analyses"):  # they show and judge what `report` has loaded
         rules[name] -= {"study", "bench"}
     return rules
 
@@ -76,7 +76,7 @@ def test_the_plan_keeps_the_wings_apart():
     assert {m for m, below in rules.items() if "study" in below} == {"report", "rerun", "bench"}
     assert "plans" not in rules["workers"], "who does units knows nothing of experiments"
     assert {"pruning", "tagger", "paper"} <= rules["systems"]
-    assert "parts" not in rules["units"] and "unfold" not in rules["plans"]
+    assert "parts" not in rules["systems"] and "unfold" not in rules["plans"]
     assert "toy" not in rules["scoring"] and "bench" not in rules["report"]
 
 

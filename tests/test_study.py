@@ -116,8 +116,9 @@ class TestTables:
             "parts": "tasks seed layer direction weight gate weights density overlap chance".split(),
             "chains": "chain task seed round density dev".split(),
         }
-        parts = tables.pop("parts")
-        assert not any(table.isna().any().any() for table in tables.values())
+        parts = tables["parts"]
+        others = [table for name, table in tables.items() if name != "parts"]
+        assert not any(table.isna().any().any() for table in others)
         words = ["direction", "weight", "gate"]  # empty for what is not of an LSTM
         assert parts[words].isna().any(axis=1).eq(~parts.layer.str.startswith("LSTM")).all()
         assert not parts.drop(columns=words).isna().any().any()
@@ -190,7 +191,9 @@ class TestTables:
             own = parts[parts.tasks == "-".join(group)].drop(columns=["tasks", "seed"])
             expected = part_overlaps(some)
             assert len(own) == len(expected) == 1 + 2 * 2 * 4
-            for ours, theirs in zip(own.to_dict("records"), expected.to_dict("records"), strict=True):
+            for ours, theirs in zip(
+                own.to_dict("records"), expected.to_dict("records"), strict=True
+            ):
                 assert ours == pytest.approx(theirs)
             assert own.weights.sum() == some[0].size
             kept = sum(m.kept for m in some) / len(some)

@@ -474,6 +474,30 @@ class TestGenres:
         assert read_data(Source(str(tmp_path / "other"))).checksum != data.checksum
 
 
+class TestAuxiliary:
+    def test_positions_stand_in_place_of_all_but_the_entities(self, source, corpus):
+        "Of the same sentences; another checksum, so that no unit is taken for one of the corpus."
+        data = read_data(replace(source, auxiliary="pp"))
+        assert set(data.splits) == set(data.vocab.tags) == {"ner", "pp"}
+        plain = read_data(source)
+        assert data.checksum != plain.checksum and data.name == plain.name
+        for name, split in data.splits["ner"].items():
+            assert len(split) == len(corpus.splits[name])
+            tags = np.array([*data.vocab.tags["ner"], *data.vocab.unseen["ner"]])
+            gold = [t for s in corpus.splits[name] for t in s.tags["ner"]]
+            assert tags[split.tags["ner"]].tolist() == gold
+
+    def test_a_system_of_entities_and_positions_can_be_trained(self, source):
+        data = read_data(replace(source, auxiliary="pp"))
+        sizes = replace(SMALL, filters=0)
+        tasks = [tagging_task(t, data, 10, "cpu") for t in ("ner", "pp")]
+        model = build("hard", ("ner", "pp"), data, sizes, 0)
+        found = fit(model, tasks, 1, optimizer=SubnetSGD(model, 0.1), seed=0, log=lambda rows: None)
+        assert {row["task"] for row in found.curve} == {"ner", "pp"}
+        metrics = {t: [r["metric"] for r in final_scores(model, data, t, "cpu")] for t in found.dev}
+        assert metrics == {"ner": ["f1", "f1_strict"], "pp": ["accuracy"]}
+
+
 def test_a_process_reads_its_data_once(source):
     read_data.cache_clear()
     first = read_data(source)

@@ -1,5 +1,7 @@
 "The base model against PyTorch's own parts, alone and in company, and its sizes."
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -266,6 +268,30 @@ class TestEncoder:
     def test_what_may_be_pruned(self):
         directions = [f"layers.0.{d}.weight_{x}h_l0" for d in ("ltr", "rtl") for x in "hi"]
         assert sorted(prunable(Encoder(VOCAB, SMALL))) == [*directions, "stem.chars.conv.weight"]
+
+    def test_without_filters_there_is_no_character_network(self):
+        "Words that differ in their spelling alone, and have no vector of their own, look the same."
+        torch.manual_seed(0)
+        sizes = replace(SMALL, filters=0)
+        encoder = Encoder(VOCAB, sizes).eval()
+        assert encoder.stem.chars is None
+        assert not [n for n, _ in encoder.named_parameters() if "char" in n]
+        directions = [f"layers.0.{d}.weight_{x}h_l0" for d in ("ltr", "rtl") for x in "hi"]
+        assert sorted(prunable(encoder)) == directions
+        assert Mask.ones(encoder).size == 2 * 4 * 3 * (6 + 3)
+        batch = SPLIT.batch(ALL)
+        assert torch.equal(encoder.stem(batch), encoder.stem.words(batch.words))
+        other = replace(batch, chars=torch.ones_like(batch.chars))
+        assert torch.equal(encoder(batch), encoder(other))
+        torch.manual_seed(0)
+        spelled = Encoder(VOCAB, SMALL).eval()
+        assert not torch.equal(spelled(batch), spelled(other))
+
+    def test_without_filters_every_weight_gets_a_gradient(self):
+        torch.manual_seed(0)
+        encoder = Encoder(VOCAB, replace(SMALL, filters=0))
+        encoder(SPLIT.batch(ALL)).sum().backward()
+        assert all(p.grad is not None for p in encoder.parameters())
 
     def test_the_head_is_linear(self):
         torch.manual_seed(0)

@@ -22,11 +22,13 @@ from studies import check_same_unit, check_sound, lines_of, perform_killed, with
 from tiny import WIDTH, write_corpus, write_glove
 
 from sparse_sharing import training, units
+from sparse_sharing.controls import random_like, shuffled
 from sparse_sharing.files import Damaged, digest, load_json, load_tensors, save_json, save_tensors
 from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
 from sparse_sharing.systems import TASKS, Source, build, read_data
 from sparse_sharing.tagger import Sizes
+from sparse_sharing.training import derive_seed
 from sparse_sharing.units import (
     MASK,
     SMALLER,
@@ -62,7 +64,7 @@ def data(source):
 
 UNITS = st.builds(
     Unit,
-    kind=st.sampled_from(["training", "round"]),
+    kind=st.sampled_from(["training", "round", "mask"]),
     system=st.sampled_from(["hard", "single"]),
     tasks=st.sampled_from([TASKS, ("pos",), ("ner",)]),
     data=st.sampled_from(["a", "b"]),
@@ -617,6 +619,105 @@ with FileLock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)
 """
+
+
+class TestControls:
+    "Units of kind mask, of the second round."
+
+    @pytest.fixture
+    def unit(self, plan):
+        like = plan["second"].name
+        return Unit("mask", "random", ("chunk",), plan["second"].data, 0, "mask", masks=(like,))
+
+    def mask(self, folder, unit):
+        return Mask(load_file(folder, f"{unit.name}/{MASK}"))
+
+    @pytest.mark.parametrize("control", ["random", "shuffled", "one_shot"])
+    def test_it_leaves_a_mask_and_says_of_what(self, folder, plan, source, unit, control):
+        start = plan["warmup"].name if control == "one_shot" else ""
+        unit = replace(unit, system=control, start=start)
+        result = done(folder, unit, source)
+        mask, like = self.mask(folder, unit), self.mask(folder, plan["second"])
+        assert mask.kept == like.kept and mask != like and result["density"] == like.density
+        assert result["files"] == {MASK: digest(mask)} and result["curve"] == []
+        expected = {f"{like_}/{MASK}": digest(like) for like_ in unit.masks}
+        weights = f"{start}/{WEIGHTS}"
+        assert {k: v for k, v in result["inputs"].items() if k != weights} == expected
+        assert (weights in result["inputs"]) == bool(start)
+        home = folder / unit.name
+        assert sorted(p.suffix for p in home.iterdir() if p.name != "lock") == [
+            ".json", ".safetensors",
+        ]  # fmt: skip
+
+    def test_random_draws_differ_by_task_and_shuffles_do_not(self, folder, source, unit):
+        "Masks that are shuffled alike keep their overlap; random ones must not."
+        masks = {}
+        for control in ("random", "shuffled"):
+            for task in ("chunk", "ner"):
+                own = replace(unit, system=control, tasks=(task,))
+                done(folder, own, source)
+                masks[control, task] = self.mask(folder, own)
+        assert masks["random", "chunk"] != masks["random", "ner"]
+        assert masks["shuffled", "chunk"] == masks["shuffled", "ner"]
+
+    def test_its_draw_follows_from_seed_phase_and_for_random_ones_task(
+        self, folder, plan, source, unit
+    ):
+        like = self.mask(folder, plan["second"])
+        expected = {
+            "random": random_like(like, derive_seed(0, "mask", "chunk")),
+            "shuffled": shuffled(like, derive_seed(0, "mask")),
+        }
+        for control, mask in expected.items():
+            done(folder, replace(unit, system=control), source)
+            assert self.mask(folder, replace(unit, system=control)) == mask
+
+    @pytest.mark.parametrize("control", ["random", "shuffled"])
+    def test_another_seed_is_another_mask(self, folder, source, unit, control):
+        found = []
+        for seed in (0, 1):
+            own = replace(unit, system=control, seed=seed)
+            done(folder, own, source)
+            found.append(self.mask(folder, own))
+        assert found[0] != found[1]
+
+    def test_one_shot_keeps_the_largest_weights_of_its_start(self, folder, plan, source, unit):
+        unit = replace(unit, system="one_shot", start=plan["warmup"].name)
+        done(folder, unit, source)
+        mask = self.mask(folder, unit)
+        weights = load_safetensors(folder / plan["warmup"].name / WEIGHTS)
+        sizes = {n: weights[f"encoder.{n}"].abs() for n in mask}
+        kept = torch.cat([sizes[n][t] for n, t in mask.items()])
+        gone = torch.cat([sizes[n][~t] for n, t in mask.items()])
+        assert kept.min() >= gone.max() and len(kept) == mask.kept
+
+    def test_it_is_done_again_if_its_file_is_gone(self, folder, source, unit):
+        done(folder, unit, source)
+        home = folder / unit.name
+        before = (home / MASK).read_bytes(), (home / "result.json").read_bytes()
+        (home / MASK).unlink()
+        with pytest.raises(Damaged):
+            self.mask(folder, unit)
+        perform(unit, folder, source, [MASK])
+        assert ((home / MASK).read_bytes(), (home / "result.json").read_bytes()) == before
+
+    @pytest.mark.parametrize("how", ["cut", "gone", "another's"])
+    def test_what_it_imitates_is_checked(self, folder, plan, source, unit, how):
+        path = folder / plan["second"].name / MASK
+        if how == "cut":
+            path.write_bytes(path.read_bytes()[:-3])
+        elif how == "gone":
+            path.unlink()
+        else:
+            shutil.copy(folder / plan["first"].name / MASK, path)
+        with pytest.raises(Damaged) as error:
+            perform(unit, folder, source)
+        assert error.value.path == path and load_result(folder, unit) is None
+
+    def test_a_control_that_there_is_not_is_refused(self, folder, source, unit):
+        with pytest.raises(ValueError, match="no control 'magic': take random, shuffled or one_sh"):
+            perform(replace(unit, system="magic"), folder, source)
+        assert load_result(folder, replace(unit, system="magic")) is None
 
 
 class TestLocks:

@@ -14,7 +14,15 @@ TAGGING = [
 ]
 # The study knows both wings, from `systems` on, and the published numbers.
 STUDY = [
-    *({"paper"}, {"labels", "parts", "systems"}, {"units"}, {"workers"}, {"plans"}, {"unfold"}, {"study"}),
+    *(
+        {"paper"},
+        {"labels", "parts", "systems"},
+        {"units"},
+        {"workers"},
+        {"plans"},
+        {"unfold"},
+        {"study"},
+    ),
     *({"report", "rerun", "bench"}, {"figures", "verdicts"}, {"analyses"}),
 ]
 

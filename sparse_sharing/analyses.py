@@ -92,7 +92,7 @@ def alike_table(
 ) -> Styler:  # a row per task, a column per way to make its mask a second time
     "Overlap ratio of two masks of one task, beside chance."
     own = r.overlap[r.overlap["tasks"].str.contains(": ")].copy()
-    own[["task", "way"]] = own["tasks"].str.split(": ", expand=True)
+    own["task"], own["way"] = (own["tasks"].str.split(": ").str[i] for i in (0, 1))
     table = own.groupby(["task", "way"], sort=False)["overlap"].mean().unstack("way")
     table["chance"] = own.groupby("task")["chance"].mean()
     table = table.reindex(in_order(set(table.index), paper.TASKS)).rename(index=paper.TASKS)

@@ -6,6 +6,7 @@
 __all__ = ['COLOURS', 'density_figure', 'curve_figure', 'frontier_figure']
 
 # %% ../nbs/24_figures.ipynb #24figure-cf69ed
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -47,7 +48,7 @@ def _panels(names: list[str], title: str, r: Results) -> tuple[Figure, list[Axes
         shape, size = (1, max(len(names), 1)), (8.6, 3.5 if names else 0.6)
         fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     plt.close(fig)
-    fig.suptitle(f"{title}\n{describe(r)}", x=0.01, ha="left", fontsize=10)
+    fig.suptitle(f"{title}\n{textwrap.fill(describe(r), 110)}", x=0.01, ha="left", fontsize=10)
     for ax, name in zip(axes[0], names, strict=False):
         ax.set_title(name, fontsize=10)
         sns.despine(ax=ax, left=True)

@@ -145,8 +145,7 @@ def fit(
     """Train tasks in turn, each in its own subnet (paper, *Training Subnets in Parallel*).
 
     Raises `ValueError` if a task is not the model's or a checkpoint does not belong to this run, `Damaged` if it
-    is not as it was written, and
-    `FloatingPointError` at the first loss that is not finite.
+    is not as it was written, and `FloatingPointError` at the first loss that is not finite.
     """
     names = [t.name for t in tasks]
     if not tasks or len(set(names)) < len(names) or not set(names) <= set(model.tasks):

@@ -216,8 +216,8 @@ def groups(
                 label = "-".join(some) + system.removeprefix("sparse")
                 found[label, seed] = tuple(of[t] for t in some)
     if experiment.name == "relatedness":
+        last = {k: units[-1].name for k, units in planned.items() if k[0].startswith("imp")}
         for seed in experiment.seeds:
-            last = {k: units[-1].name for k, units in planned.items() if k[0].startswith("imp")}
             for task in tasks:
                 for name, label in ALIKE.items():
                     if label:

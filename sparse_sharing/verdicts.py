@@ -23,26 +23,36 @@ from .report import Results, _points, _show, describe, published
 # %% ../nbs/22_verdicts.ipynb #84cf2bf9
 @dataclass(frozen=True)
 class Claim:
-    "One system is better than another, by more than a margin."
+    "One system is better than another, or one group of masks overlaps more than another, by more than a margin."
 
     text: str  # As it stands in a text
-    better: str  # System that is said to have the higher score
-    worse: str  # System that is said to have the lower score
-    task: str = ""  # Empty: the mean over all tasks of the results
+    better: str  # System that is said to have the higher score; for overlaps, a group of masks
+    worse: str  # System or group that is said to have the lower one
+    task: str = ""  # Empty: the mean over all tasks of the results. Not for overlaps
     margin: float = 0.0  # Points; below 0 the claim is "not worse by more than this"
+
+
+def _known(kind: str, names: Sequence[str], known: set[str]) -> None:
+    "Raises ValueError for a name that does not exist."
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no {kind} {name!r}: there are {', '.join(sorted(known))}")
 
 
 def _pairs(r: Results, better: str, worse: str, task: str, column: str) -> pd.Series:
     "As `differences`, but may be empty."
+    if column == "overlap":
+        if task:
+            raise ValueError(
+                f"overlaps are of groups of masks, not of {task!r}: leave out the task"
+            )
+        _known("group of masks", [better, worse], set(r.overlap["tasks"]))
+        ratio = 100 * r.overlap.pivot(index="seed", columns="tasks", values="overlap").astype(float)
+        return (ratio[better] - ratio[worse]).dropna().sort_index().rename("points")
     rows = r.results[r.results["metric"] != "f1_strict"]
     tasks = [task] if task else sorted(set(rows["task"]))
-    for kind, names, known in (
-        ("system", [better, worse], {*LABELS, *rows["system"]}),
-        ("task", tasks, {*paper.TASKS, *rows["task"]}),
-    ):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"no {kind} {name!r}: there are {', '.join(sorted(known))}")
+    _known("system", [better, worse], {*LABELS, *rows["system"]})
+    _known("task", tasks, {*paper.TASKS, *rows["task"]})
     scores = rows.pivot(index=["seed", "task"], columns="system", values=column)
     gap = scores.reindex(columns=[better, worse]).astype(float)
     by_task = (gap[better] - gap[worse]).unstack("task").reindex(columns=tasks)
@@ -51,15 +61,16 @@ def _pairs(r: Results, better: str, worse: str, task: str, column: str) -> pd.Se
 
 def differences(
     r: Results,  # Results of one experiment
-    better: str,  # System
-    worse: str,  # System that is subtracted
+    better: str,  # System, or group of masks
+    worse: str,  # System or group that is subtracted
     task: str = "",  # Empty: the mean over all tasks of the results
-    column: str = "test",  # Or `dev`
+    column: str = "test",  # Or `dev`; or `overlap`, for groups of masks
 ) -> pd.Series:  # Points by seed
     """The headline score of one system minus another's, for each seed that both have.
 
-    A seed counts if both systems have a score in every task asked for. Raises ValueError if none
-    does, or for a system or task that does not exist.
+    A seed counts if both systems have a score in every task asked for. With `overlap` it is the
+    overlap ratio of one group of masks minus another's, times 100. Raises ValueError if no seed
+    counts, or for a system, task or group that does not exist.
     """
     points = _pairs(r, better, worse, task, column)
     if points.empty:
@@ -202,21 +213,31 @@ def verdict(
     return Verdict(word, mean, low, high, p, seeds, level, margin, unit)
 
 # %% ../nbs/22_verdicts.ipynb #ea34e11f
+def _printed(r: Results, c: Claim, column: str) -> float:
+    "The paper's difference; nan where it has none."
+    if column == "overlap":
+        ratio = {frozenset(str(t).split("-")): 100 * x for t, x, _ in paper.table7().to_numpy()}
+        a, b = (ratio.get(frozenset(g.split("-")), nan) for g in (c.better, c.worse))
+        return a - b
+    tasks = [c.task] if c.task else sorted(set(r.results["task"]))
+    score = published(r)["score"]
+    gaps = [score.get((c.better, k), nan) - score.get((c.worse, k), nan) for k in tasks]
+    return float(np.mean(gaps))
+
+
 def verdict_table(
     r: Results,  # Results of one experiment
     claims: Sequence[Claim],  # One row each
     level: float = 0.95,  # Of intervals and verdicts
-    column: str = "test",  # Or `dev`
+    column: str = "test",  # Or `dev`, or `overlap`
 ) -> Styler:  # Rows are claims; columns the paper's difference, ours, interval, p, seeds, verdict
     """Claims, and what the results say of them.
 
-    A claim about systems that have no seed in common yet has dashes in place of a verdict.
+    A claim about systems or masks that have no seed in common yet has dashes in place of a verdict.
     """
-    theirs, rows = published(r)["score"], []
+    rows = []
     for c in claims:
-        tasks = [c.task] if c.task else sorted(set(r.results["task"]))
-        a, b = (theirs.reindex([(s, k) for k in tasks]).to_numpy() for s in (c.better, c.worse))
-        row: dict[str, Any] = {"Δ paper": float((a - b).mean()), "margin": c.margin}
+        row: dict[str, Any] = {"Δ paper": _printed(r, c, column), "margin": c.margin}
         points = _pairs(r, c.better, c.worse, c.task, column)
         if not points.empty:
             v = verdict(points, level=level, margin=c.margin)
@@ -227,8 +248,10 @@ def verdict_table(
     table = pd.DataFrame(rows, index=[c.text for c in claims], columns=order)
     if not table["margin"].any():
         table = table.drop(columns="margin")
-    kind = {"test": "Test", "dev": "Dev"}.get(column, column)
-    caption = f"Claims and verdicts. {describe(r)} {kind} scores, differences in points, paired by "
+    if table["Δ paper"].isna().all():
+        table = table.drop(columns="Δ paper")
+    kind = {"test": "Test scores", "dev": "Dev scores", "overlap": "Overlap ratios"}[column]
+    caption = f"Claims and verdicts. {describe(r)} {kind}, differences in points, paired by "
     caption += f"seed; low to high is the {100 * level:g} % interval, p is of the sign-flip test. "
     caption += f"A verdict takes {fewest_seeds(level)} or more seeds, and is on its claim alone."
     formats: dict[str, Any] = dict.fromkeys(["Δ paper", "Δ", "low", "high", "margin"], _points)

@@ -23,7 +23,7 @@ from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
 from sparse_sharing.parts import part_overlaps
 from sparse_sharing.plans import PRESETS, Experiment
-from sparse_sharing.study import COLUMNS, rebuild, run, status, write_tables
+from sparse_sharing.study import COLUMNS, minutes, rebuild, run, status, write_tables
 from sparse_sharing.systems import TASKS, read_data
 from sparse_sharing.unfold import plan
 from sparse_sharing.units import MASK, WEIGHTS, load_result, made_with
@@ -493,6 +493,7 @@ class TestStatus:
         found = status(tmp_path)
         assert set(found.state) == {"missing"} and len(found) == 2 + 9 + 6 + 4
         assert set(found.epochs) == {"0/1", "0/2"}
+        assert minutes(tmp_path).to_dict("index") == {"missing": dict(units=len(found), minutes=0)}
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_interrupted_running_and_missing(self, home, experiment, planned):

@@ -324,7 +324,28 @@ def test_a_table_of_one_seed(r):
 def test_a_table_where_the_paper_has_no_numbers(r):
     other = replace(r, results=r.results.assign(experiment="sparsity"))
     data = verdict_table(other, [*CLAIMS, CLAIMS[0]]).data  # the same claim twice does no harm
-    assert data["Δ paper"].isna().all() and data["verdict"].iloc[4] == "supported"
+    assert "Δ paper" not in data and data["verdict"].iloc[4] == "supported"
+
+
+def overlaps(**groups):
+    "A table of overlap ratios from group=by seed."
+    rows = [(name, s, x) for name, by_seed in groups.items() for s, x in by_seed.items()]
+    return pd.DataFrame(rows, columns=["tasks", "seed", "overlap"])
+
+
+def test_claims_about_masks(r):
+    both = {"pos-chunk": {0: 0.5, 1: 0.75, 3: 0.5}, "chunk-ner": {1: 0.5, 0: 0.5, 2: 0.25}}
+    with_masks = replace(r, overlap=overlaps(**both))
+    points = differences(with_masks, "pos-chunk", "chunk-ner", column="overlap")
+    assert points.to_dict() == {0: 0, 1: 25}
+    claim = Claim("closer", "pos-chunk", "chunk-ner")
+    data = verdict_table(with_masks, [claim], column="overlap").data
+    assert data["Δ"].iloc[0] == 12.5 and data["seeds"].iloc[0] == 2
+    assert data["Δ paper"].iloc[0] == pytest.approx(30)  # Table 7: 0.50 and 0.20
+    with pytest.raises(ValueError, match="no group of masks 'pos-ner': there are chunk-ner, pos-ch"):
+        differences(with_masks, "pos-chunk", "pos-ner", column="overlap")
+    with pytest.raises(ValueError, match="not of 'pos'"):
+        differences(with_masks, "pos-chunk", "chunk-ner", "pos", column="overlap")
 
 
 def test_a_table_with_a_slip_stops(r):

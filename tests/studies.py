@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from safetensors.torch import load_file as load_safetensors
 
+from sparse_sharing import workers
 from sparse_sharing.files import digest, load_about, load_json, load_tensors
 from sparse_sharing.masks import Mask
 from sparse_sharing.study import COLUMNS
@@ -29,6 +32,14 @@ class Threads(ThreadPoolExecutor):
 
     def shutdown(self, wait=True, kill_workers=False):
         super().shutdown(wait, cancel_futures=kill_workers)
+
+
+@contextmanager
+def in_threads():
+    "Studies run in threads, without processes, which are tested in test_workers.py."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+        yield patch
 
 
 SCRIPT = """

@@ -10,10 +10,9 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from studies import SMALL, Threads, check_same_study, perform_killed
+from studies import SMALL, check_same_study, in_threads, perform_killed
 from tiny import write_corpus
 
-from sparse_sharing import workers
 from sparse_sharing.files import digest, load_about, load_json, load_tensors, save_tensors
 from sparse_sharing.masks import Mask
 from sparse_sharing.plans import Experiment
@@ -34,9 +33,7 @@ HARMLESS = ("run.json", "log.txt", "lock")  # nothing is read from them to go on
 
 @pytest.fixture(scope="module", autouse=True)
 def in_process():
-    "Processes take seconds to start, and are tested elsewhere."
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads():
         yield
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from studies import TINY, Threads, check_same_study, lines_of
+from studies import TINY, check_same_study, in_threads, lines_of
 from tiny import write_corpus
 
 from sparse_sharing import workers
@@ -99,8 +99,7 @@ def corpus(tmp_path_factory):
 def unbroken(corpus, tmp_path_factory):
     "The same study on this machine, with one worker."
     home = tmp_path_factory.mktemp("unbroken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads():
         run(Experiment("exp1", **TINY, data_dir=corpus, results_dir=str(home)), lambda line: None)
     return home
 

@@ -17,17 +17,16 @@ import pandas as pd
 import pytest
 from studies import (
     TABLES,
-    Threads,
     check_same_study,
     check_sound,
     end_group,
     epochs_once,
+    in_threads,
     lines_of,
     start,
 )
 from tiny import write_corpus
 
-from sparse_sharing import workers
 from sparse_sharing.files import load_json
 from sparse_sharing.plans import Experiment
 from sparse_sharing.study import run, status
@@ -53,8 +52,7 @@ def corpus(tmp_path_factory):
 def unbroken(corpus, tmp_path_factory):
     "The same study with one worker, in one go."
     home = tmp_path_factory.mktemp("unbroken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads():
         run(Experiment(**SETTINGS, data_dir=corpus, results_dir=str(home)), lambda line: None)
     return home
 
@@ -415,8 +413,7 @@ def test_a_full_disk_ends_it_with_an_error_and_leaves_no_half_file(
         study.check_end(unbroken, corpus)
         return
     whole = tmp_path / "whole"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads():
         run(
             Experiment(**SETTINGS | dict(warmup=0), data_dir=corpus, results_dir=str(whole)),
             lambda line: None,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from studies import SMALL
-from tiny import write_corpus, write_glove
+from tiny import hidden_source
 
 from sparse_sharing.corpora import FormatError
 from sparse_sharing.files import Damaged, digest, save_json
@@ -39,10 +39,7 @@ PAPERS = ("exp1", "exp2", "exp3")  # the three comparisons that Table 4 is about
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    "Where the corpus and its word vectors are."
-    folder = tmp_path_factory.mktemp("hidden-place")
-    glove = write_glove(folder / "glove.txt", SIZES.word)
-    return dict(data_dir=str(write_corpus(folder / "corpus")), embeddings=str(glove))
+    return hidden_source(tmp_path_factory.mktemp("hidden-place"), SIZES.word)
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import papermill
 import pytest
 from filelock import FileLock
 from helpers import ROOT
-from studies import SMALL, TINY, Threads, check_same_study, perform_killed
-from tiny import write_corpus, write_glove
+from studies import SMALL, TINY, check_same_study, in_threads, perform_killed
+from tiny import hidden_source
 
-from sparse_sharing import systems, workers
+from sparse_sharing import systems
 from sparse_sharing.corpora import Corpus, read_corpus
 from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
@@ -39,18 +39,13 @@ TABLE4 = {"pos": 0.5012, "ner": 0.5623, "chunk": 0.4467}  # the paper's densitie
 
 @pytest.fixture(scope="module", autouse=True)
 def in_process():
-    "Processes take seconds to start, and are tested elsewhere."
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads():
         yield
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    "Where the corpus and its word vectors are."
-    folder = tmp_path_factory.mktemp("hidden-place")
-    glove = write_glove(folder / "glove.txt", SIZES.word)
-    return dict(data_dir=str(write_corpus(folder / "corpus")), embeddings=str(glove))
+    return hidden_source(tmp_path_factory.mktemp("hidden-place"), SIZES.word)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from studies import SMALL, TINY, Threads, check_same_study, check_same_unit, perform_killed
+from studies import SMALL, TINY, check_same_study, check_same_unit, in_threads, perform_killed
 from tiny import write_corpus
 
-from sparse_sharing import plans, unfold, workers
+from sparse_sharing import plans, unfold
 from sparse_sharing.files import load_json, load_tensors
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio
 from sparse_sharing.plans import DESIGNS, Experiment
@@ -317,8 +317,7 @@ class TestGroups:
 @pytest.fixture(scope="module", autouse=True)
 def fast():
     "Threads in place of processes, an encoder that takes no time, and no waiting for the disk."
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads() as patch:
         patch.setattr("os.fsync", lambda file: None)
         sizes = Sizes(word=8, char=4, filters=5, hidden=6)
         quick = plans.PRESETS["quick"]

@@ -342,7 +342,9 @@ def test_claims_about_masks(r):
     data = verdict_table(with_masks, [claim], column="overlap").data
     assert data["Δ"].iloc[0] == 12.5 and data["seeds"].iloc[0] == 2
     assert data["Δ paper"].iloc[0] == pytest.approx(30)  # Table 7: 0.50 and 0.20
-    with pytest.raises(ValueError, match="no group of masks 'pos-ner': there are chunk-ner, pos-ch"):
+    with pytest.raises(
+        ValueError, match="no group of masks 'pos-ner': there are chunk-ner, pos-ch"
+    ):
         differences(with_masks, "pos-chunk", "pos-ner", column="overlap")
     with pytest.raises(ValueError, match="not of 'pos'"):
         differences(with_masks, "pos-chunk", "chunk-ner", "pos", column="overlap")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from studies import Threads, check_same_unit, lines_of
+from studies import check_same_unit, in_threads, lines_of
 from tiny import WIDTH, write_corpus
 
 from sparse_sharing import workers
@@ -57,16 +57,16 @@ def agenda_of(*units, later=()):
 
 
 @pytest.fixture
-def in_process(monkeypatch):
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", Threads)
+def in_process():
+    with in_threads():
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(plan, source, tmp_path_factory):
     "A folder in which all of them are done, and what was said meanwhile."
     folder, lines = tmp_path_factory.mktemp("units"), []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+    with in_threads():
         work(lambda: agenda_of(*plan.values()), folder, source, log=lines.append)
     return folder, lines
 

@@ -44,6 +44,12 @@ def write_corpus(folder: Path, n_train: int = 60) -> Path:
     return folder
 
 
+def hidden_source(folder: Path, width: int = WIDTH) -> dict[str, str]:
+    "A corpus and its word vectors, with a telling path, as arguments of an experiment."
+    glove = write_glove(folder / "glove.txt", width)
+    return dict(data_dir=str(write_corpus(folder / "corpus")), embeddings=str(glove))
+
+
 def write_glove(path: Path, width: int = WIDTH) -> Path:
     "Write vectors for half of the words, lower-cased."
     words = [s + end for s in STEMS for end in ("er", "ed", "son", "ville")] + ["the", "hey"]

@@ -205,7 +205,7 @@ def groups(
     experiment: Experiment,  # what was asked for
     planned: Plan,  # its units
 ) -> dict[tuple[str, int], tuple[str, ...]]:  # (what is compared, seed) -> units that made masks
-    "Masks whose overlap is of interest: of each pair of tasks and of all, and in *Relatedness* of one task made in several ways."
+    "Masks whose overlap is of interest: of each pair of tasks and of all, and in *Relatedness* of one task made in several ways, and of its largest weights after the warmup."
     tasks = experiment.design.tasks
     found = {}
     sets = [tasks] if len(tasks) == 2 else [*combinations(tasks, 2), tasks]
@@ -218,7 +218,9 @@ def groups(
     if experiment.name == "relatedness":
         last = {k: units[-1].name for k, units in planned.items() if k[0].startswith("imp")}
         for seed in experiment.seeds:
+            one_shot = dict(zip(tasks, planned["one_shot", "all", seed][-1].masks, strict=True))
             for task in tasks:
+                found[f"{task}: one-shot", seed] = (last["imp", task, seed], one_shot[task])
                 for name, label in ALIKE.items():
                     if label:
                         one = "imp no warmup" if label == "no warmup" else "imp"

@@ -28,7 +28,7 @@ class Claim:
     text: str  # As it stands in a text
     better: str  # System that is said to have the higher score; for overlaps, a group of masks
     worse: str  # System or group that is said to have the lower one
-    task: str = ""  # Empty: the mean over all tasks of the results. Not for overlaps
+    task: str = ""  # Empty: the mean over all tasks that either system has. Not for overlaps
     margin: float = 0.0  # Points; below 0 the claim is "not worse by more than this"
 
 
@@ -37,6 +37,11 @@ def _known(kind: str, names: Sequence[str], known: set[str]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"no {kind} {name!r}: there are {', '.join(sorted(known))}")
+
+
+def _tasks(rows: pd.DataFrame, *systems: str) -> list[str]:
+    "Tasks that one of the systems has. Of a pair of tasks, that is two."
+    return sorted(set(rows.loc[rows["system"].isin(systems), "task"]))
 
 
 def _pairs(r: Results, better: str, worse: str, task: str, column: str) -> pd.Series:
@@ -50,8 +55,8 @@ def _pairs(r: Results, better: str, worse: str, task: str, column: str) -> pd.Se
         ratio = 100 * r.overlap.pivot(index="seed", columns="tasks", values="overlap").astype(float)
         return (ratio[better] - ratio[worse]).dropna().sort_index().rename("points")
     rows = r.results[r.results["metric"] != "f1_strict"]
-    tasks = [task] if task else sorted(set(rows["task"]))
     _known("system", [better, worse], {*LABELS, *rows["system"]})
+    tasks = [task] if task else _tasks(rows, better, worse)
     _known("task", tasks, {*paper.TASKS, *rows["task"]})
     scores = rows.pivot(index=["seed", "task"], columns="system", values=column)
     gap = scores.reindex(columns=[better, worse]).astype(float)
@@ -63,7 +68,7 @@ def differences(
     r: Results,  # Results of one experiment
     better: str,  # System, or group of masks
     worse: str,  # System or group that is subtracted
-    task: str = "",  # Empty: the mean over all tasks of the results
+    task: str = "",  # Empty: the mean over all tasks that either system has
     column: str = "test",  # Or `dev`; or `overlap`, for groups of masks
 ) -> pd.Series:  # Points by seed
     """The headline score of one system minus another's, for each seed that both have.
@@ -219,7 +224,7 @@ def _printed(r: Results, c: Claim, column: str) -> float:
         ratio = {frozenset(str(t).split("-")): 100 * x for t, x, _ in paper.table7().to_numpy()}
         a, b = (ratio.get(frozenset(g.split("-")), nan) for g in (c.better, c.worse))
         return a - b
-    tasks = [c.task] if c.task else sorted(set(r.results["task"]))
+    tasks = [c.task] if c.task else _tasks(r.results, c.better, c.worse)
     score = published(r)["score"]
     gaps = [score.get((c.better, k), nan) - score.get((c.worse, k), nan) for k in tasks]
     return float(np.mean(gaps))

@@ -264,9 +264,10 @@ class TestGroups:
     def test_of_relatedness(self, planned):
         labels = [*self.EACH, *(f"{e} no warmup" for e in self.EACH)]
         for task in TASKS:
-            labels += [f"{task}: {x}" for x in ("same warmup", "another warmup", "no warmup")]
+            ways = ("one-shot", "same warmup", "another warmup", "no warmup")
+            labels += [f"{task}: {x}" for x in ways]
         assert set(self.found(planned, "relatedness")) == {(x, 3) for x in labels}
-        assert len(labels) == len(set(labels)) == 2 * 4 + 3 * 3
+        assert len(labels) == len(set(labels)) == 2 * 4 + 3 * 4
 
     def test_of_sparsity_and_of_warmup(self, planned):
         "The number of the round, or of the epochs, stands behind the tasks."
@@ -293,6 +294,9 @@ class TestGroups:
             assert found[f"{t}: another warmup", 3] == other
             none = last("imp no warmup", t) + last("imp no warmup again", t)
             assert found[f"{t}: no warmup", 3] == none
+            imp, one_shot = found[f"{t}: one-shot", 3]
+            assert (imp,) == last("imp", t)
+            assert one_shot == own["one_shot", "all", 3][-1].masks[TASKS.index(t)]
 
     def test_of_sparsity_they_are_the_rounds_of_that_number(self, planned):
         own, found = planned["sparsity"], self.found(planned, "sparsity")
@@ -486,7 +490,7 @@ class TestMasksOfControls:
         assert kept.min() >= gone.max()
 
     def test_the_same_task_again_has_another_mask_of_that_density(self, related):
-        for label in ("same warmup", "another warmup", "no warmup"):
+        for label in ("one-shot", "same warmup", "another warmup", "no warmup"):
             for task in TASKS:
                 one, other = (
                     related.mask(n)

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
@@ -71,8 +72,16 @@ def _legend(fig: Figure, axes: list[Axes]) -> Figure:
 
 
 def _by_system(found: set[str]) -> dict[str, Any]:
-    "The arguments that give seaborn one colour per system, the same in every figure."
-    names = {system_label(s): COLOURS.get(s.split()[0], "grey") for s in in_order(found, LABELS)}
+    "The arguments that give seaborn one colour per system, the same in every figure; with numbers after a system, darker from one to the next."
+    kinds: dict[str, list[str]] = {}
+    for s in in_order(found, LABELS):
+        kinds.setdefault(s.split()[0], []).append(s)
+    names = {}
+    for kind, systems in kinds.items():
+        full = to_rgb(COLOURS.get(kind, "grey"))
+        for i, s in enumerate(systems, 1):
+            share = 0.3 + 0.7 * i / len(systems) if len(systems) > 1 else 1.0
+            names[system_label(s)] = tuple(1 - share * (1 - c) for c in full)
     return {"hue": "system", "hue_order": list(names), "palette": names}
 
 # %% ../nbs/24_figures.ipynb #24figure-372105

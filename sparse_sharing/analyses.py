@@ -107,7 +107,7 @@ def alike_figure(
 ) -> Figure:  # a panel with a warmup, and one without
     "Heatmaps of overlap ratio: two tasks, and on the diagonal two masks of one task; means over seeds."
     ratio = r.overlap.groupby("tasks")["overlap"].mean().to_dict()
-    tasks = in_order({str(t).split(":")[0] for t in ratio if ": " in t}, paper.TASKS)
+    tasks = in_order({t.split(":")[0] for t in map(str, ratio) if ": " in t}, paper.TASKS)
     ways = {"same warmup": "", "no warmup": " no warmup"}
     title = "Overlap ratio of two tasks' masks; on the diagonal, of two masks of one task"
     fig, axes = _panels(["from one warmup", "without a warmup"], title, r)

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
@@ -78,10 +78,12 @@ def _by_system(found: set[str]) -> dict[str, Any]:
         kinds.setdefault(s.split()[0], []).append(s)
     names = {}
     for kind, systems in kinds.items():
-        full = to_rgb(COLOURS.get(kind, "grey"))
-        for i, s in enumerate(systems, 1):
-            share = 0.3 + 0.7 * i / len(systems) if len(systems) > 1 else 1.0
-            names[system_label(s)] = tuple(1 - share * (1 - c) for c in full)
+        full = COLOURS.get(kind, "grey")
+        for i, s in enumerate(systems[:-1], 1):
+            share = 0.3 + 0.7 * i / len(systems)
+            r, g, b = (1 - share * (1 - c) for c in to_rgb(full))
+            names[system_label(s)] = to_hex((r, g, b))
+        names[system_label(systems[-1])] = full
     return {"hue": "system", "hue_order": list(names), "palette": names}
 
 # %% ../nbs/24_figures.ipynb #24figure-372105

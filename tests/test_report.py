@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from sparse_sharing import figures, paper, report
 
@@ -373,6 +374,17 @@ def test_figures_show_each_task_with_one_colour_per_system(two):
     }
     assert got == {report.LABELS[s]: figures.COLOURS[s] for s in SCORES}
     assert len(set(figures.COLOURS.values())) == len(figures.COLOURS)
+
+
+def test_numbered_systems_get_darker_up_to_the_full_colour():
+    look = figures._by_system({"sparse 0", "sparse 10", "sparse 5", "hard"})
+    light, middle, full = (look["palette"][f"Sparse sharing, {z}"] for z in (0, 5, 10))
+    brightness = [sum(to_rgb(c)) for c in (light, middle, full)]
+    assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 3
+    assert (
+        full == figures.COLOURS["sparse"]
+        and look["palette"]["Hard sharing"] == figures.COLOURS["hard"]
+    )
 
 
 def test_density_figure_marks_the_chosen_and_the_dense(folder):

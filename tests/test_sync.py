@@ -56,6 +56,7 @@ def test_a_notebook_keeps_its_outputs_and_no_errors(path):
     cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     outputs = [o for c in cells for o in c.outputs]
     assert outputs, "run it (docs/run_nb.py) and keep its outputs"
+    assert path.stat().st_size < 1_000_000, "docs/run_nb.py makes pictures small: run it with that"
     assert not [o for o in outputs if o.output_type == "error"]
     skipped = re.compile(r"^#\|\s*(export|hide|slow|eval:\s*false)", re.M)
     shown = [c for c in cells if not skipped.search(c.source)]

@@ -131,9 +131,14 @@ def _spent(
 ) -> float:
     "Seconds of training that the last unit of a system needed, with all that it builds on."
     system, _, seed = key
+    named = {u.name: u for us in planned.values() for u in us if u.seed == seed}
     spent = sum(seconds(results[n]) for n in sorted(_needed(planned, key)))
-    if system == "subnet":  # each bears its share of the warmup that its mask needed
-        common = planned["hard", "all", seed][0]
+    if system in (
+        "subnet",
+        "subnet_warmup",
+        "alone",
+    ):  # each bears its share of the warmup that its mask needed
+        common = next(u for u in named.values() if u.system == "hard" and u.phase == "warmup")
         spent -= seconds(results[common.name]) * (1 - 1 / len(common.tasks))
     return spent
 

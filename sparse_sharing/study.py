@@ -17,7 +17,7 @@ import pandas as pd
 from .files import Damaged, load_about, load_json, save_json, write_whole
 from .masks import Mask, chance_overlap, overlap_ratio
 from .parts import part_overlaps
-from .plans import Experiment
+from .plans import COMPARISONS, Experiment
 from .unfold import CHOSEN, Plan, agenda, groups, plan
 from .units import MASK, Unit, candidates, is_running, load_file, load_result, seconds
 from .workers import work
@@ -71,7 +71,9 @@ def write_tables(
             continue
         ends = [us[-1] for (s, _, n), us in planned.items() if s == system and n == seed]
         whole = [results[u.name] for u in ends if u.name in results]
-        expected = task.split("+") if "+" in task else experiment.design.tasks
+        expected = {t for u in ends for t in u.tasks}
+        if experiment.name in COMPARISONS:  # a model is planned when its masks are chosen
+            expected = set(experiment.design.tasks)
         if sum(len(r["scores"]) for r in whole) < len(expected):
             continue  # a system is reported when all its models are done
         if not _needed(planned, (system, task, seed)) <= results.keys():

@@ -4,7 +4,7 @@ import shlex
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
@@ -22,7 +22,7 @@ setup(
     license={"apache2": "Apache-2.0"}[cfg["license"]],
     keywords=cfg["keywords"],
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: " + cfg["audience"]],
-    packages=[cfg["lib_path"]],
+    packages=find_packages(HERE, include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=shlex.split(cfg["requirements"]),
     extras_require={name: shlex.split(cfg[f"{name}_requirements"]) for name in ("dask", "dev")},

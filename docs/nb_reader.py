@@ -16,9 +16,10 @@ ini = ConfigParser(delimiters=["="])
 ini.read(ROOT / "settings.ini", encoding="utf-8")
 SITE = ini["DEFAULT"]["doc_host"] + ini["DEFAULT"]["doc_baseurl"]
 NAV = {
-    "The method": ["0[0-8]*"],
-    "The tagging study": ["09*", "1[0-7]*"],
-    "The study": ["1[89]*", "2*"],
+    "The method": ["method/*"],
+    "Tagging": ["tagging/*"],
+    "The study": ["study/*"],
+    "Reports": ["report/*"],
     "Experiments": [
         *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup")
     ],
@@ -33,7 +34,8 @@ TAGS = {
 
 def navigation():
     "The reading order, as one list of pages for each group that has any."
-    names = sorted(p.stem for p in (ROOT / "nbs").glob("*.ipynb"))
+    paths = sorted(p.relative_to(ROOT / "nbs") for p in (ROOT / "nbs").rglob("*.ipynb"))
+    names = [p.with_suffix("").as_posix() for p in paths if "_checkpoints" not in str(p)]
     for group, patterns in NAV.items():
         pages = [n for p in patterns for n in names if fnmatch(n, p)]
         if pages:
@@ -53,12 +55,12 @@ def options(cell):
 
 def target(page, name):
     "What a link to a name of the library leads to. Sphinx takes capitals for small letters."
-    return f"api-{page}-" + re.sub("[A-Z]", lambda m: "-" + m[0].lower(), name)
+    return f"api-{page.replace('/', '-')}-" + re.sub("[A-Z]", lambda m: "-" + m[0].lower(), name)
 
 
 def links(text):
     "nbdev's links to the hosted reference, as links inside this site."
-    link = r"\[`([\w.]+)`\]\(" + re.escape(SITE) + r"/([\w-]+)\.html#[\w.]+\)"
+    link = r"\[`([\w.]+)`\]\(" + re.escape(SITE) + r"/([\w/-]+)\.html#[\w.]+\)"
     return re.sub(link, lambda m: f"[`{m[1]}`](#{target(m[2], m[1])})", text)
 
 

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file as load_safetensors
 
-from sparse_sharing import workers
 from sparse_sharing.files import digest, load_about, load_json, load_tensors
 from sparse_sharing.masks import Mask
-from sparse_sharing.study import COLUMNS
-from sparse_sharing.units import load_result, perform
+from sparse_sharing.study import executor
+from sparse_sharing.study.main import COLUMNS
+from sparse_sharing.study.units import load_result, perform
 
 SMALL = dict(preset="quick", alpha=0.35, min_density=0.5, warmup=1, epochs=2, seed=3)
 TINY = dict(preset="quick", alpha=0.3, min_density=0.9, warmup=1, epochs=1)
@@ -38,7 +38,7 @@ class Threads(ThreadPoolExecutor):
 def in_threads():
     "Studies run in threads, without processes, which are tested in test_workers.py."
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "ProcessPoolExecutor", Threads)
+        patch.setattr(executor, "ProcessPoolExecutor", Threads)
         yield patch
 
 

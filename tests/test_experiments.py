@@ -6,9 +6,9 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from helpers import NOTEBOOKS
+from helpers import NOTEBOOKS, page
 
-EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r"\d|index|your_", p.stem)]
+EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r".*/|index|your_", page(p))]
 PARAMETERS = {
     *("data_dir", "embeddings", "preset", "alpha", "min_density", "warmup", "epochs"),
     *("seed", "n_seeds", "workers", "scheduler", "device", "results_dir"),

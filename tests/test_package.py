@@ -10,11 +10,11 @@ from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, run
+from helpers import ROOT, modules, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-MODULES = sorted(p.name for p in (ROOT / "sparse_sharing").glob("*.py"))
+MODULES = modules()
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +73,13 @@ def test_the_wheel_holds_the_modules_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as z:
         files = [n for n in z.namelist() if ".dist-info/" not in n]
         licences = [n for n in z.namelist() if n.endswith(".dist-info/licenses/LICENSE")]
-    assert sorted(files) == [f"sparse_sharing/{m}" for m in MODULES]
+    assert sorted(files) == sorted(f"sparse_sharing/{name}" for name in MODULES)
     assert licences
 
 
 def test_the_wheel_is_imported_in_a_clean_environment(clean_python, tmp_path):
-    names = ["sparse_sharing"] + [f"sparse_sharing.{m[:-3]}" for m in MODULES if m[0] != "_"]
+    places = [Path("sparse_sharing", name).with_suffix("") for name in MODULES]
+    names = [".".join(p.parts).removesuffix(".__init__") for p in places if p.name != "_modidx"]
     code = f"import {', '.join(names)}, sys; print(*[sys.modules[n].__file__ for n in {names}])"
     done = subprocess.run(
         [clean_python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
@@ -95,13 +96,11 @@ def test_what_a_module_imports_is_a_requirement(wheel):
     asked = [Requirement(r) for r in requirements(wheel)]
     direct = {canonicalize_name(r.name) for r in asked if r.marker is None}
     extra = {canonicalize_name(r.name) for r in asked if "dask" in str(r.marker)}
-    modules = [
-        ast.parse((ROOT / "sparse_sharing" / m).read_text(encoding="utf-8")) for m in MODULES
-    ]
-    functions = [n for t in modules for n in ast.walk(t) if isinstance(n, ast.FunctionDef)]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in MODULES.values()]
+    functions = [n for t in trees for n in ast.walk(t) if isinstance(n, ast.FunctionDef)]
     late = {id(n) for f in functions for n in ast.walk(f)}
     owners, bare = packages_distributions(), set()
-    for node in (n for tree in modules for n in ast.walk(tree)):
+    for node in (n for tree in trees for n in ast.walk(tree)):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module]

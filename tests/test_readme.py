@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import papermill
-from helpers import NOTEBOOKS, ROOT, run
+from helpers import NOTEBOOKS, ROOT, page, run
 from packaging.requirements import Requirement
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,8 +42,8 @@ def test_papermill_commands_name_what_exists():
 
 
 def test_files_that_it_names_exist():
-    names = re.findall(r"(?:nbs|docs|\.ci)/[\w./]*\w|`(\d\d_\w+)`", README)
-    notebooks = {p.stem for p in NOTEBOOKS}
+    names = re.findall(r"(?:nbs|docs|\.ci)/[\w./]*\w|`(\w+/\d\d_\w+)`", README)
+    notebooks = {page(p) for p in NOTEBOOKS}
     assert notebooks.issuperset(n for n in names if n)
     paths = set(re.findall(r"(?:nbs|docs|\.ci)/[\w./-]*\w", README)) - {"docs/_build/html"}
     assert [p for p in sorted(paths) if not (ROOT / p).exists()] == []

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from helpers import NOTEBOOKS, ROOT, run
+from helpers import NOTEBOOKS, ROOT, page, run
 
 HTML = ROOT / "docs" / "_build" / "html"
 
@@ -35,10 +35,10 @@ class Page(HTMLParser):
 def broken(pages: dict[Path, Page]) -> list[str]:
     "The links and files of the pages that lead nowhere, or to the network where a file is loaded."
     found = []
-    for path, page in pages.items():
-        for url in page.links + page.loads:
+    for path, parsed in pages.items():
+        for url in parsed.links + parsed.loads:
             parts = urlsplit(url)
-            if parts.scheme == "data" or (parts.scheme and url in page.links):
+            if parts.scheme == "data" or (parts.scheme and url in parsed.links):
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             lost = parts.scheme or parts.netloc or not target.exists()
@@ -52,17 +52,18 @@ def broken(pages: dict[Path, Page]) -> list[str]:
 @pytest.fixture(scope="module")
 def pages():
     run("python", ROOT / "docs" / "build.py")
-    return {p: Page(p) for p in sorted(HTML.glob("*.html"))}
+    return {p: Page(p) for p in sorted(HTML.rglob("*.html"))}
 
 
 def test_every_notebook_has_a_page_and_the_pages_follow_each_other(pages):
-    order, name = ["index"], "index.html"
-    while name := pages[HTML / name].rel.get("next", ""):
-        order.append(Path(name).stem)
-    notebooks = [p.stem for p in NOTEBOOKS]
+    order, path = [], HTML / "index.html"
+    while path.suffix:
+        order.append(path.relative_to(HTML).with_suffix("").as_posix())
+        path = (path.parent / pages[path].rel.get("next", ".")).resolve()
+    notebooks = [page(p) for p in NOTEBOOKS]
     assert sorted(order) == sorted(notebooks)
-    numbered = [n for n in notebooks if n[0].isdigit()]
-    assert order[1 : len(numbered) + 1] == numbered
+    chapters = [name for name in notebooks if "/" in name]
+    assert order[1 : len(chapters) + 1] == chapters
 
 
 def test_links_and_images_lead_somewhere(pages):

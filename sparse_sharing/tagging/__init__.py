@@ -1,0 +1,1 @@
+"Sequence tagging: corpora from files, batches, the encoder and its heads, scores."

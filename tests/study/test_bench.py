@@ -1,0 +1,75 @@
+"The benchmark: its command, its figures, and the parts of a step."
+
+import json
+import subprocess
+import sys
+
+import pytest
+from tiny import WIDTH, write_corpus
+
+from sparse_sharing.study import bench
+from sparse_sharing.study.data import Source, read_data
+from sparse_sharing.tagging.encoder import Sizes
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
+
+SIZES = Sizes(word=WIDTH, char=4, filters=5, hidden=6)
+
+
+FIGURES = [
+    "floor_ms",
+    "lstm_ms",
+    "dense_ms",
+    "masked_ms",
+    "crf_ms",
+    "eval_tokens_per_s",
+    "crf_eval_tokens_per_s",
+]
+
+
+def test_the_floor_counts_two_directions_forward_and_backward():
+    assert bench.WORK == 12 * 4 * 200 * 330
+
+
+def test_the_command(tmp_path):
+    folder = write_corpus(tmp_path, n_train=150)
+    done = subprocess.run(
+        [sys.executable, "-m", "sparse_sharing.bench", "--json", "--profile", "--data", folder],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert list(figures) == FIGURES and all(v > 0 for v in figures.values())
+    assert figures["lstm_ms"] < figures["dense_ms"]
+    assert all(f"({name})" in done.stdout for name in FIGURES)
+    assert "LSTM, backward" in done.stdout
+
+
+def test_the_parts_of_a_step_add_up(tmp_path):
+    data = read_data(Source(str(write_corpus(tmp_path, n_train=150))))
+    parts = bench.profile(data, batches=4, sizes=SIZES).set_index("part")
+    assert (parts >= 0).all(axis=None) and parts.index.is_unique
+    *some, together = parts.index
+    assert {"batch", "LSTM, forward", "LSTM, backward", "update"} < set(some)
+    assert together == "together"
+    assert (parts.loc[some].sum() - parts.loc[together]).abs().max() < 0.02  # rounded
+
+
+def test_too_few_sentences_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="batches"):
+        bench.measure(read_data(Source(str(write_corpus(tmp_path)))), sizes=SIZES)
+
+
+def test_the_table_has_the_ratios():
+    values = (1.0, 2.0, 3.0, 3.3, 4.5, 9.0, 8.0)
+    table = bench.table(dict(zip(FIGURES, values, strict=True)))
+    assert table.ratio.tolist()[:5] == [
+        "",
+        "2.00 x floor",
+        "1.50 x bare LSTM",
+        "1.100 x dense",
+        "1.50 x dense",
+    ]
+    assert table.value.tolist() == list(values)

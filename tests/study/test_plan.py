@@ -1,0 +1,639 @@
+"Analyses as lists of units: what they have in common with Exp1, controls, groups of masks, and small studies of each."
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from studies import SMALL, TINY, check_same_study, check_same_unit, in_threads, perform_killed
+from tiny import write_corpus
+
+from sparse_sharing.files import load_json, load_tensors
+from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio
+from sparse_sharing.study import config, run, status
+from sparse_sharing.study import plan as plan_module
+from sparse_sharing.study.config import DESIGNS, Experiment
+from sparse_sharing.study.data import TASKS, read_data
+from sparse_sharing.study.plan import (
+    ALIKE,
+    ANALYSES,
+    CHOSEN,
+    CONTROLS,
+    agenda,
+    cost,
+    groups,
+    plan,
+)
+from sparse_sharing.study.units import MASK, WEIGHTS, load_file, load_result, seconds
+from sparse_sharing.tagging.encoder import Sizes
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
+
+NAMES = ("exp1", *ANALYSES)
+PAIRS = list(combinations(TASKS, 2))
+METRICS = {"pos": 1, "ner": 5, "chunk": 5, "pp": 1}  # how many each task has
+MADE = (*CONTROLS, "other_task")  # all four controls
+
+
+def names(planned, *systems):
+    "Names of all units, or of those of some systems."
+    return {u.name for (s, _, _), us in planned.items() for u in us if not systems or s in systems}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    "Experiment 1 and the analyses at one density, before anything is done."
+    nothing = tmp_path_factory.mktemp("nothing")
+    return {n: plan(Experiment(n, **SMALL), "d" * 64, nothing) for n in NAMES}
+
+
+class TestWhatIsShared:
+    "All of one folder and one setting: what two of them need is done once."
+
+    def test_relatedness_needs_the_chains_and_hard_sharing_of_experiment_1(self, planned):
+        first, own = planned["exp1"], planned["relatedness"]
+        assert names(first) & names(own) == names(first, "hard", "imp")
+        assert all(own[k] == first[k] for k in first if k[0] in ("hard", "imp"))
+
+    def test_sparsity_needs_all_that_experiment_1_can_name(self, planned):
+        first, own = planned["exp1"], planned["sparsity"]
+        assert {k: own[k] for k in first} == first
+
+    def test_warmup_needs_the_chains_and_hard_sharing_of_experiment_1(self, planned):
+        first, own = planned["exp1"], planned["warmup"]
+        assert own["hard 1", "all", 3] == first["hard", "all", 3]
+        assert names(first) & names(own) == names(first, "hard", "imp")
+
+    def test_the_masks_of_one_density_are_those_of_all_analyses(self, planned):
+        related, sparse, warm = (planned[n] for n in ("relatedness", "sparsity", "warmup"))
+        assert (
+            related["sparse", "all", 3]
+            == sparse["sparse 2", "all", 3]
+            == warm["sparse 1", "all", 3]
+        )
+        for kind in MADE:
+            assert related[kind, "all", 3] == sparse[f"{kind} 2", "all", 3]
+
+    def test_another_warmup_is_the_one_of_the_next_seed(self, planned, tmp_path):
+        after = plan(Experiment("exp1", **SMALL | dict(seed=4)), "d" * 64, tmp_path)
+        for task in TASKS:
+            other = planned["relatedness"]["imp other warmup", task, 3]
+            assert other == [after["hard", "all", 4][0], *after["imp", task, 4]]
+
+    def test_no_warmup_is_that_of_the_analysis_of_the_warmup(self, planned):
+        related, warm = planned["relatedness"], planned["warmup"]
+        for task in TASKS:
+            assert related["imp no warmup", task, 3][1:] == warm["imp 0", task, 3]
+            assert related["imp no warmup", task, 3][0] == warm["hard 0", "all", 3][0]
+
+    def test_a_chain_that_goes_further_begins_with_the_same_rounds(self, tmp_path):
+        own = {n: plan(Experiment(n), "d" * 64, tmp_path) for n in ("relatedness", "sparsity")}
+        for task in TASKS:
+            short, long = (own[n]["imp", task, 0] for n in own)
+            assert 1 < len(short) < len(long) and long[: len(short)] == short
+            z = plan_module.EVERY
+            assert [f"random {z}", f"random {len(long) - 1}"] == [
+                s for s, _, _ in own["sparsity"] if s.startswith("random")
+            ]
+            at = own["sparsity"][f"sparse {z}", "all", 0][1].masks
+            assert at == tuple(own["sparsity"]["imp", t, 0][z].name for t in TASKS)
+
+    @pytest.mark.parametrize("name", DESIGNS)
+    def test_whatever_a_unit_needs_is_planned_before_it(self, name, tmp_path):
+        "In every system, or in one that comes before."
+        seen = set()
+        experiment = Experiment(name, **SMALL | dict(n_seeds=2))
+        for units in plan(experiment, "d" * 64, tmp_path).values():
+            for unit in units:
+                assert set(unit.inputs.values()) <= seen, unit.label
+                seen.add(unit.name)
+
+    @pytest.mark.parametrize("name", DESIGNS)
+    def test_two_seeds_are_the_plans_of_both(self, name, tmp_path):
+        one, other, both = (
+            plan(Experiment(name, **SMALL | s), "d" * 64, tmp_path)
+            for s in (dict(seed=3), dict(seed=4), dict(seed=3, n_seeds=2))
+        )
+        assert both == one | other and not one.keys() & other.keys()
+
+
+class TestRelatedness:
+    def test_its_systems(self, planned):
+        expected = {(s, "all", 3) for s in ("hard", "sparse", *MADE)}
+        expected |= {(s, t, 3) for s in ("imp", *ALIKE) for t in TASKS}
+        expected |= {
+            (f"{s} {'+'.join(p)}", "+".join(p), 3) for s in ("hard", "sparse") for p in PAIRS
+        }
+        assert set(planned["relatedness"]) == expected
+
+    def test_all_chains_end_at_one_density(self, planned):
+        ends = [us[-1] for (s, _, _), us in planned["relatedness"].items() if s.startswith("imp")]
+        assert len(ends) == 5 * len(TASKS) == len({u.name for u in ends})
+        assert {(u.round, u.alpha) for u in ends} == {(2, SMALL["alpha"])}
+
+    def test_masks_made_again_start_from_the_same_warmup_with_another_stream(self, planned):
+        own = planned["relatedness"]
+        for again, before in [("imp again", "imp"), ("imp no warmup again", "imp no warmup")]:
+            for task in TASKS:
+                pairs = zip(own[again, task, 3][-3:], own[before, task, 3][-3:], strict=True)
+                for a, b in pairs:
+                    assert a.start == b.start != "" and a.seed == b.seed and a.round == b.round
+                    assert (a.phase, b.phase) == ("again", "round") and a.name != b.name
+
+    def test_another_warmup_has_another_seed_and_start(self, planned):
+        own = planned["relatedness"]
+        for task in TASKS:
+            a, b = own["imp other warmup", task, 3][-1], own["imp", task, 3][-1]
+            assert a.start != b.start and (a.seed, b.seed) == (4, 3)
+
+    def test_no_warmup_is_no_epoch_of_it(self, planned):
+        own = planned["relatedness"]
+        none = {own[s, t, 3][0] for s in ALIKE if "no warmup" in s for t in TASKS}
+        assert len(none) == 1 and none.pop().epochs == 0
+
+    def test_pairs_start_where_the_warmup_of_all_ended(self, planned):
+        "Each task keeps the mask that it has in the company of all."
+        own = planned["relatedness"]
+        warmup, whole = own["sparse", "all", 3]
+        masks = dict(zip(TASKS, whole.masks, strict=True))
+        assert warmup.tasks == TASKS
+        for pair in PAIRS:
+            key = "+".join(pair)
+            for system in ("hard", "sparse"):
+                first, main = own[f"{system} {key}", key, 3]
+                assert first == warmup and main.start == warmup.name
+                assert (main.tasks, main.system) == (pair, system)
+                assert main.masks == (tuple(masks[t] for t in pair) if system == "sparse" else ())
+
+
+class TestControls:
+    def test_each_takes_the_place_of_what_it_imitates(self, planned):
+        "Second phases that differ in their masks alone."
+        own = planned["relatedness"]
+        sparse = own["sparse", "all", 3][-1]
+        for kind in MADE:
+            units = own[kind, "all", 3]
+            assert replace(units[-1], masks=sparse.masks) == sparse
+            assert units[0] == own["hard", "all", 3][0]
+        assert len({own[k, "all", 3][-1].masks for k in (*MADE, "sparse")}) == 5
+
+    def test_their_masks_are_units_of_no_epoch_that_say_what_they_imitate(self, planned):
+        own = planned["relatedness"]
+        warmup, sparse = own["sparse", "all", 3]
+        for kind in CONTROLS:
+            _, *masks, main = own[kind, "all", 3]
+            assert main.masks == tuple(m.name for m in masks)
+            assert [m.masks for m in masks] == [(r,) for r in sparse.masks]
+            assert [m.tasks for m in masks] == [(t,) for t in TASKS]
+            for mask in masks:
+                start = warmup.name if kind == "one_shot" else ""
+                assert (mask.kind, mask.system, mask.epochs) == ("mask", kind, 0)
+                assert (mask.start, mask.previous, mask.seed) == (start, "", 3)
+                needed = {mask.masks[0], start} - {""}
+                assert set(mask.inputs.values()) == needed
+
+    def test_other_task_gives_each_task_the_mask_of_the_next(self, planned):
+        own = planned["relatedness"]
+        masks = dict(zip(TASKS, own["sparse", "all", 3][1].masks, strict=True))
+        warmup, main = own["other_task", "all", 3]
+        assert dict(zip(main.tasks, main.masks, strict=True)) == {
+            "pos": masks["ner"],
+            "ner": masks["chunk"],
+            "chunk": masks["pos"],
+        }
+
+    def test_sparsity_has_them_at_two_densities(self, planned, monkeypatch, tmp_path):
+        "After `EVERY` rounds and at the end; and all tasks together at every so many rounds."
+        monkeypatch.setattr(plan_module, "EVERY", 2)
+        deep = Experiment("sparsity", **SMALL | dict(min_density=0.12))
+        own = plan(deep, "d" * 64, tmp_path)
+        last = own["imp", "pos", 3][-1].round
+        assert last == 5, "0.65 ** 5 is less than 0.12"
+        found = Counter(s.split()[0] for s, _, _ in own)
+        assert {s for s, _, _ in own if s[:6] == "sparse"} == {f"sparse {z}" for z in (0, 2, 4, 5)}
+        for kind in MADE:
+            assert {s for s, _, _ in own if s.startswith(kind)} == {f"{kind} 2", f"{kind} 5"}
+            for z in (2, 5):
+                like = own[f"sparse {z}", "all", 3][1].masks
+                made = [u.masks[0] for u in own[f"{kind} {z}", "all", 3] if u.kind == "mask"]
+                assert tuple(made) == (like if kind in CONTROLS else ())
+        assert found["imp"] == found["single"] == 3 and found["soft"] == 1
+
+
+class TestWarmup:
+    @pytest.mark.parametrize(
+        "warmup, epochs, expected",
+        [(1, 2, [0, 1, 2]), (4, 8, [0, 4, 8]), (0, 3, [0]), (5, 1, [0, 5]), (2, 2, [0, 2, 3])],
+    )
+    def test_the_sum_of_both_phases_is_the_same(self, warmup, epochs, expected, tmp_path):
+        "And the second phase has an epoch at least, since it ends with the best of them."
+        asked = Experiment("warmup", **SMALL | dict(warmup=warmup, epochs=epochs))
+        own = plan(asked, "d" * 64, tmp_path)
+        assert [s for s, _, _ in own if s.startswith("hard")] == [f"hard {w}" for w in expected]
+        for w in expected:
+            for system in (f"hard {w}", f"sparse {w}"):
+                first, main = own[system, "all", 3]
+                assert first.epochs == w and first.epochs + main.epochs == warmup + epochs
+                assert main.epochs >= 1 and main.start == first.name and main.keep == "best"
+
+    def test_masks_are_made_from_the_warmup_that_they_are_used_after(self, planned):
+        own = planned["warmup"]
+        for w in (0, 1, 2):
+            first, main = own[f"sparse {w}", "all", 3]
+            assert (first, main.tasks) == (own[f"hard {w}", "all", 3][0], TASKS)
+            for task, mask in zip(TASKS, main.masks, strict=True):
+                rounds = own["imp" if w == 1 else f"imp {w}", task, 3]
+                assert {u.start for u in rounds} == {first.name} and rounds[-1].name == mask
+        assert len({s for s, _, _ in own if s.startswith("imp")}) == 3
+
+    def test_rounds_are_as_long_after_any_warmup(self, planned):
+        found = {u.epochs for us in planned["warmup"].values() for u in us if u.kind == "round"}
+        assert found == {Experiment("warmup", **SMALL).settings.round_epochs}
+
+
+class TestGroups:
+    EACH = ["-".join(g) for g in [*PAIRS, TASKS]]
+
+    def found(self, planned, name, **changes):
+        return groups(Experiment(name, **SMALL | changes), planned[name])
+
+    def test_of_relatedness(self, planned):
+        labels = [*self.EACH, *(f"{e} no warmup" for e in self.EACH)]
+        for task in TASKS:
+            ways = ("one-shot", "same warmup", "another warmup", "no warmup")
+            labels += [f"{task}: {x}" for x in ways]
+        assert set(self.found(planned, "relatedness")) == {(x, 3) for x in labels}
+        assert len(labels) == len(set(labels)) == 2 * 4 + 3 * 4
+
+    def test_of_sparsity_and_of_warmup(self, planned):
+        "The number of the round, or of the epochs, stands behind the tasks."
+        for name, numbers in [("sparsity", (0, 2)), ("warmup", (0, 1, 2))]:
+            labels = {(f"{e} {n}", 3) for e in self.EACH for n in numbers}
+            assert set(self.found(planned, name)) == labels
+
+    def test_before_masks_are_chosen_a_comparison_has_none(self, planned):
+        assert self.found(planned, "exp1") == {}
+
+    def test_they_are_the_masks_that_the_label_says(self, planned):
+        own, found = planned["relatedness"], self.found(planned, "relatedness")
+
+        def last(chain, *tasks):
+            return tuple(own[chain, t, 3][-1].name for t in tasks)
+
+        for pair in [*PAIRS, TASKS]:
+            label = "-".join(pair)
+            assert found[label, 3] == last("imp", *pair)
+            assert found[f"{label} no warmup", 3] == last("imp no warmup", *pair)
+        for t in TASKS:
+            assert found[f"{t}: same warmup", 3] == last("imp", t) + last("imp again", t)
+            other = last("imp", t) + last("imp other warmup", t)
+            assert found[f"{t}: another warmup", 3] == other
+            none = last("imp no warmup", t) + last("imp no warmup again", t)
+            assert found[f"{t}: no warmup", 3] == none
+            imp, one_shot = found[f"{t}: one-shot", 3]
+            assert (imp,) == last("imp", t)
+            assert one_shot == own["one_shot", "all", 3][-1].masks[TASKS.index(t)]
+
+    def test_of_sparsity_they_are_the_rounds_of_that_number(self, planned):
+        own, found = planned["sparsity"], self.found(planned, "sparsity")
+        for z in (0, 2):
+            assert found[f"pos-chunk {z}", 3] == tuple(
+                own["imp", t, 3][z].name for t in ("pos", "chunk")
+            )
+
+    def test_each_seed_has_its_own(self, tmp_path):
+        asked = Experiment("relatedness", **SMALL | dict(n_seeds=2))
+        both = groups(asked, plan(asked, "d" * 64, tmp_path))
+        alone = {}
+        for seed in (3, 4):
+            one = replace(asked, seed=seed, n_seeds=1)
+            alone |= groups(one, plan(one, "d" * 64, tmp_path))
+        assert both == alone and {s for _, s in both} == {3, 4}
+
+
+# ------------------------------------------------------------------ small studies
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fast():
+    "Threads in place of processes, an encoder that takes no time, and no waiting for the disk."
+    with in_threads() as patch:
+        patch.setattr("os.fsync", lambda file: None)
+        sizes = Sizes(word=8, char=4, filters=5, hidden=6)
+        quick = config.PRESETS["quick"]
+        small = replace(quick, training=replace(quick.training, sizes=sizes))
+        patch.setitem(config.PRESETS, "quick", small)
+        design = DESIGNS["negative_transfer"]
+        own = dict(design.sizes) | dict(word=8, hidden=6)
+        patch.setitem(config.DESIGNS, "negative_transfer", replace(design, sizes=own))
+        yield
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return str(write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", 30))
+
+
+class Study:
+    "A study that was run, and what there is to read of it."
+
+    def __init__(self, name, corpus, home, **changes):
+        settings = TINY | dict(data_dir=corpus, results_dir=str(home)) | changes
+        self.experiment, self.home, self.lines = Experiment(name, **settings), Path(home), []
+        run(self.experiment, self.lines.append)
+        self.units = self.home / "units"
+        data = read_data(self.experiment.source)
+        self.planned = plan(self.experiment, data.checksum, self.units)
+        self.tables = {p.stem: pd.read_csv(p) for p in self.home.glob("*.csv")}
+
+    def mask(self, unit):
+        return Mask(load_file(self.units, f"{unit}/{MASK}"))
+
+    def result(self, unit):
+        return load_result(self.units, unit)
+
+
+@pytest.fixture(scope="module")
+def related(corpus, tmp_path_factory):
+    return Study("relatedness", corpus, tmp_path_factory.mktemp("relatedness"))
+
+
+@pytest.fixture(scope="module")
+def sparsity(corpus, tmp_path_factory):
+    return Study("sparsity", corpus, tmp_path_factory.mktemp("sparsity"), warmup=1, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def warm(corpus, tmp_path_factory):
+    return Study("warmup", corpus, tmp_path_factory.mktemp("warmup"), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def negative(corpus, tmp_path_factory):
+    return Study("negative_transfer", corpus, tmp_path_factory.mktemp("negative"))
+
+
+@pytest.fixture(params=["related", "sparsity", "warm", "negative"])
+def study(request):
+    return request.getfixturevalue(request.param)
+
+
+class TestStudies:
+    def test_every_system_has_its_rows(self, study):
+        "When all is done: a row for each metric of each task that it serves."
+        expected = Counter()
+        for (system, _, _), units in study.planned.items():
+            if not system.startswith("imp"):
+                expected |= {(system, t): METRICS[t] for t in units[-1].tasks}
+        results = study.tables["results"]
+        assert Counter(zip(results.system, results.task, strict=True)) == expected
+        assert set(status(study.home).state) == {"done"}
+        last = study.tables["curves"].groupby(["system", "task"]).epoch.max()
+        s = study.experiment.settings
+        assert set(last[list(expected)]) == {s.warmup + s.epochs}
+        others = last.drop(list(expected))  # of a pair's warmup, which all tasks had in common
+        assert set(others) <= {s.warmup} and all("+" in system for system, _ in others.index)
+
+    def test_overlaps_are_there_with_their_parts(self, study):
+        found = groups(study.experiment, study.planned)
+        overlap, parts = study.tables["overlap"], study.tables["parts"]
+        assert overlap.tasks.tolist() == [label for label, _ in found]
+        for row in overlap.itertuples():
+            masks = [study.mask(n) for n in found[row.tasks, row.seed]]
+            assert row.overlap == pytest.approx(overlap_ratio(masks))
+            assert row.chance == pytest.approx(chance_overlap(masks))
+            own = parts[parts.tasks == row.tasks]
+            assert own.weights.sum() == masks[0].size
+            assert len(own) == 16 + (study.experiment.name != "negative_transfer")
+
+    def test_seconds_are_those_of_all_that_a_system_needs_once(self, study):
+        spent = study.tables["results"].groupby(["system", "task"]).seconds.first()
+        for (system, _, _), units in study.planned.items():
+            if system.startswith("imp") or system in CHOSEN:
+                continue
+            needed, ahead = {}, list(units)
+            named = {u.name: u for us in study.planned.values() for u in us}
+            while ahead:
+                unit = ahead.pop()
+                needed[unit.name] = seconds(study.result(unit))
+                ahead += [named[n] for n in unit.inputs.values()]
+            for t in units[-1].tasks:
+                assert spent[system, t] == pytest.approx(sum(needed.values()))
+
+    def test_chains_besides_those_of_the_candidates_have_a_table(self, study):
+        expected = {
+            "relatedness": {"again", "other warmup", "no warmup", "no warmup again"},
+            "sparsity": set(),
+            "warmup": {"0", "2"},
+            "negative_transfer": set(),
+        }[study.experiment.name]
+        chains, candidates = study.tables["chains"], study.tables["candidates"]
+        assert set(chains.chain.astype(str)) == expected
+        tasks = study.experiment.design.tasks
+        assert len(candidates) == 2 * len(tasks) and len(chains) == 2 * len(tasks) * len(expected)
+        files = {p.name for p in (study.home / "masks").iterdir()}
+        assert len(files) == len(candidates) + len(chains)
+        for chain in expected:
+            for task in tasks:
+                name = f"{task}-seed0-{chain.replace(' ', '-')}-round01.safetensors"
+                assert name in files
+
+    def test_no_unit_of_a_mask_takes_part_in_the_costs(self, related):
+        data = read_data(related.experiment.source)
+        now = agenda(related.experiment, data, related.units)
+        for unit in now.units:
+            assert (now.cost[unit.name] == cost(unit, data) == 0) == (unit.epochs == 0)
+        assert {u.kind for u in now.units if not u.epochs} == {"training", "mask"}
+        assert now.later == {}, "an analysis chooses no mask, so it can name all"
+
+
+class TestMasksOfControls:
+    def test_they_have_the_density_of_what_they_imitate(self, related):
+        "Random and shuffled ones tensor by tensor, one-shot ones over all tensors together."
+        for kind in CONTROLS:
+            for unit in (u for u in related.planned[kind, "all", 0] if u.kind == "mask"):
+                made, like = related.mask(unit.name), related.mask(unit.masks[0])
+                counts = [{n: int(t.sum()) for n, t in m.items()} for m in (made, like)]
+                assert made != like and made.kept == like.kept < like.size
+                assert (counts[0] == counts[1]) or kind == "one_shot"
+                assert related.result(unit)["density"] == like.density
+
+    def masks(self, study, kind):
+        return [study.mask(n) for n in study.planned[kind, "all", 0][-1].masks]
+
+    def test_shuffled_ones_keep_the_overlap_and_random_ones_lose_it(self, related):
+        sparse, shuffled, random = (
+            self.masks(related, k) for k in ("sparse", "shuffled", "random")
+        )
+        for pair in [(0, 1), (0, 2), (1, 2), (0, 1, 2)]:
+            before = overlap_ratio([sparse[i] for i in pair])
+            assert overlap_ratio([shuffled[i] for i in pair]) == before
+            drawn = [random[i] for i in pair]
+            assert overlap_ratio(drawn) == pytest.approx(
+                chance_overlap(drawn, per_tensor=True), abs=0.06
+            )
+
+    def test_one_shot_ones_keep_what_is_large_after_the_warmup(self, related):
+        "Common to all tasks, since the warmup was."
+        warmup, *_ = related.planned["one_shot", "all", 0]
+        weights = load_tensors(related.units / warmup.name / WEIGHTS)[0]
+        made = self.masks(related, "one_shot")
+        assert made[0] == made[1] == made[2]
+        kept, gone = (
+            torch.cat([weights[f"encoder.{n}"].abs()[t] for n, t in m.items()])
+            for m in (made[0], ~made[0])
+        )
+        assert kept.min() >= gone.max()
+
+    def test_the_same_task_again_has_another_mask_of_that_density(self, related):
+        for label in ("one-shot", "same warmup", "another warmup", "no warmup"):
+            for task in TASKS:
+                one, other = (
+                    related.mask(n)
+                    for n in groups(related.experiment, related.planned)[f"{task}: {label}", 0]
+                )
+                assert one.kept == other.kept and one != other
+
+    @pytest.fixture
+    def home(self, related, tmp_path):
+        return Path(shutil.copytree(related.home, tmp_path / "results"))
+
+    def again(self, related, home):
+        lines = []
+        run(replace(related.experiment, results_dir=str(home)), lines.append)
+        return lines
+
+    @pytest.mark.parametrize("kind", CONTROLS)
+    def test_a_mask_that_is_gone_is_made_again(self, related, home, kind):
+        "The same one, and nothing is trained."
+        unit = related.planned[kind, "all", 0][2]
+        path = home / "units" / unit.name / MASK
+        before = path.read_bytes()
+        path.unlink()
+        lines = self.again(related, home)
+        assert lines == [f"{unit.label}  starts"] and path.read_bytes() == before
+        check_same_unit(path.parent, related.units / unit.name)
+        check_same_study(home, related.home)
+
+    @pytest.mark.parametrize("kind", CONTROLS)
+    def test_a_damaged_mask_is_told_and_mended(self, related, home, kind):
+        "As soon as somebody needs it."
+        unit, main = related.planned[kind, "all", 0][2], related.planned[kind, "all", 0][-1]
+        path = home / "units" / unit.name / MASK
+        path.write_bytes(path.read_bytes()[:-3])
+        rows = status(home)
+        assert rows[rows.state == "damaged"].name.tolist() == [unit.name]
+        (home / "units" / main.name / "result.json").unlink()
+        lines = self.again(related, home)
+        assert any("is damaged" in x and str(path) in x for x in lines)
+        check_same_unit(path.parent, related.units / unit.name)
+        check_same_study(home, related.home)
+
+    def test_a_mask_of_another_unit_is_not_taken(self, related, home):
+        "A sound file, but not the one."
+        _, one, other, _, main = related.planned["random", "all", 0]
+        path = home / "units" / one.name / MASK
+        shutil.copy(home / "units" / other.name / MASK, path)
+        (home / "units" / main.name / "result.json").unlink()
+        assert any("is damaged: it is not the one" in x for x in self.again(related, home))
+        check_same_unit(path.parent, related.units / one.name)
+
+
+class TestSparsity:
+    def test_all_weights_for_each_task_is_hard_sharing_bit_for_bit(self, sparsity):
+        "Scores, curves and what they cost in weights; computed in another way."
+        first, main = sparsity.planned["sparse 0", "all", 0]
+        hard = sparsity.planned["hard", "all", 0][1]
+        assert main.name != hard.name and {sparsity.mask(m).density for m in main.masks} == {1}
+        ours, theirs = sparsity.result(main), sparsity.result(hard)
+        assert ours["scores"] == theirs["scores"] and ours["epoch"] == theirs["epoch"]
+        curves = [
+            [{k: v for k, v in row.items() if k != "seconds"} for row in r["curve"]]
+            for r in (ours, theirs)
+        ]
+        assert curves[0] == curves[1] and len(curves[0]) == 3 * len(TASKS)
+        assert ours["parameters"] == theirs["parameters"]
+        tables = [
+            sparsity.tables["results"].query(f"system == '{s}'").drop(columns=["system", "seconds"])
+            for s in ("sparse 0", "hard")
+        ]
+        assert tables[0].values.tolist() == tables[1].values.tolist()
+
+    def test_fewer_weights_are_another_matter(self, sparsity):
+        sparse, hard = (sparsity.planned[s, "all", 0][1] for s in ("sparse 1", "hard"))
+        assert sparsity.result(sparse)["curve"] != sparsity.result(hard)["curve"]
+        density = [sparsity.mask(m).density for m in sparse.masks]
+        assert density == pytest.approx([1 - TINY["alpha"]] * len(TASKS), abs=1e-3)
+
+    @pytest.mark.parametrize("stop", [2, 12, 30])
+    def test_interrupted_and_continued_it_is_the_same(self, sparsity, tmp_path, stop):
+        "Broken off at some line of its log, and a unit killed between its epochs."
+
+        class Enough(Exception):
+            pass
+
+        def log(line):
+            lines.append(line)
+            if len(lines) == stop:
+                raise Enough
+
+        lines = []
+        broken = replace(sparsity.experiment, results_dir=str(tmp_path))
+        with pytest.raises(Enough):
+            run(broken, log)
+        done = list((tmp_path / "units").glob("*/result.json"))
+        assert len(done) < len(names(sparsity.planned))
+        unit = next(
+            u
+            for us in sparsity.planned.values()
+            for u in us
+            if not (tmp_path / "units" / u.name / "result.json").exists()
+            and u.epochs
+            and all((tmp_path / "units" / p).exists() for p in u.inputs)
+        )
+        assert perform_killed(unit, tmp_path / "units", broken.source, 2)
+        run(broken, lambda line: None)
+        check_same_study(tmp_path, sparsity.home)
+        assert {p.parent.name for p in (tmp_path / "units").glob("*/result.json")} == names(
+            sparsity.planned
+        )
+
+
+class TestWarmupStudy:
+    def test_each_warmup_has_the_curve_of_its_first_phase_in_common(self, warm):
+        curves = warm.tables["curves"].set_index(["task", "epoch"])[["system", "loss", "dev"]]
+        for w in (0, 1, 2):
+            hard, sparse = (
+                curves[curves.system == f"{s} {w}"].drop(columns="system")
+                for s in ("hard", "sparse")
+            )
+            for epoch in (1, 2, 3):
+                same = hard.xs(epoch, level="epoch").equals(sparse.xs(epoch, level="epoch"))
+                assert same == (epoch <= w)
+
+
+class TestNegativeTransfer:
+    def test_it_is_a_comparison_of_two_tasks(self, negative):
+        "No system of Table 4, of which the paper has no density here, and none by layers."
+        results = negative.tables["results"]
+        assert set(results.system) == {"single", "subnet", "hard", "sparse"}
+        assert set(results.task) == {"ner", "pp"}
+        assert negative.tables["overlap"].tasks.tolist() == ["ner-pp"]
+        about = load_json(negative.home / "run.json")
+        assert about["settings"]["training"]["sizes"]["filters"] == 0
+        assert about["experiment"]["relatedness"] is None
+
+    def test_its_masks_are_chosen_from_whole_chains(self, negative):
+        best = {t: negative.planned["imp", t, 0][1].name for t in ("ner", "pp")}
+        assert negative.planned["sparse", "all", 0][1].masks == tuple(best.values())
+        assert negative.planned["subnet", "pp", 0][1].masks == (best["pp"],)
+        spent = negative.tables["results"].groupby(["system", "task"]).seconds.first()
+        units = {u for us in negative.planned.values() for u in us}
+        chain = [u for u in units if u.kind == "round"]
+        main, hard = negative.planned["sparse", "all", 0][1], negative.planned["hard", "all", 0][0]
+        total = sum(seconds(negative.result(u)) for u in [*chain, main, hard])
+        assert spent["sparse", "ner"] == pytest.approx(total)

@@ -1,0 +1,469 @@
+"""The scorers against seqeval, conlleval and seqscore.
+
+`conlleval` (from PyPI) is a Python edition of the shared tasks' Perl script. `seqscore` is an
+independent scorer; it repairs ill-formed BIO2 but not ill-formed BIOES, so for BIOES this file first
+erases what is not well formed, by a regular expression, and lets seqscore refuse what is left if
+the expression is wrong.
+"""
+
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import conlleval
+import numpy as np
+import pytest
+import seqeval.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqscore.encoding import get_encoding
+from seqscore.scoring import score_label_sequences
+from seqscore.validation import validate_labels
+
+from sparse_sharing.tagging.metrics import (
+    SpanCounter,
+    accuracy,
+    span_f1,
+    span_f1_released_multi,
+    span_f1_released_single,
+    span_f1_strict,
+)
+
+LETTERS = {"BIO2": "BI", "BIOES": "BIES"}
+SEQSCORE = {"BIO2": "BIO", "BIOES": "BIOES"}
+TYPES = ("PER", "LOC", "X-Y")
+TAGS = {
+    scheme: ("O", *(f"{letter}-{type_}" for letter in letters for type_ in TYPES))
+    for scheme, letters in LETTERS.items()
+}
+both_schemes = pytest.mark.parametrize("scheme", list(LETTERS))
+
+Sentences = list[list[str]]
+Splits = dict[str, dict[str, Sentences]]  # split -> words, pos, BIO2, BIOES
+
+
+def as_ids(sentences: Sentences, tags: list[str]) -> np.ndarray:
+    return np.array([tags.index(tag) for sentence in sentences for tag in sentence], dtype=np.int64)
+
+
+def counted(gold: Sentences, predicted: Sentences, tags: list[str]) -> float:
+    "F1 of `SpanCounter`, for sentences."
+    ids = as_ids(gold, tags), as_ids(predicted, tags)
+    return SpanCounter(tags).f1(*ids, list(map(len, gold)))
+
+
+def conlleval_f1(gold: Sentences, predicted: Sentences) -> float:
+    lines: list[str] = []
+    for g, p in zip(gold, predicted, strict=True):
+        if g:  # conlleval wants no blank line before the first word
+            lines += [f"w {a} {b}" for a, b in zip(g, p, strict=True)] + [""]
+    return 100 * conlleval.evaluate(lines)["overall"]["chunks"]["evals"]["f1"]
+
+
+def well_formed_bioes(tags: list[str]) -> list[str]:
+    "The tags with `O` in place of all that is no well-formed span."
+    text = " ".join(tags) + " "
+    kept = re.sub(r"(S-\S+ |B-(\S+) (?:I-\2 )*E-\2 )|\S+ ", lambda m: m.group(1) or "O ", text)
+    return kept.split()
+
+
+def seqscore_f1(gold: Sentences, predicted: Sentences, scheme: str) -> float:
+    "Strict F1 of seqscore; it raises if `well_formed_bioes` leaves anything ill formed."
+    repair = "discard" if scheme == "BIO2" else None
+    if scheme == "BIOES":
+        gold, predicted = ([well_formed_bioes(s) for s in side] for side in (gold, predicted))
+    score, _ = score_label_sequences(predicted, gold, SEQSCORE[scheme], repair=repair)
+    return 100 * score.f1
+
+
+@st.composite
+def tagged(draw: st.DrawFn, scheme: str) -> tuple[Sentences, Sentences]:
+    "Gold and predicted tags of some sentences, mostly ill formed, with many tags in common."
+    tag = st.sampled_from(TAGS[scheme])
+    word = st.one_of(tag.map(lambda t: (t, t)), st.tuples(tag, tag))
+    sentences = draw(
+        st.lists(st.lists(word, max_size=8), min_size=1, max_size=5).filter(lambda s: any(s))
+    )
+    return [[g for g, _ in s] for s in sentences], [[p for _, p in s] for s in sentences]
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_counter_equals_seqeval(scheme: str, data: st.DataObject) -> None:
+    gold, predicted = data.draw(tagged(scheme))
+    tags = data.draw(st.permutations(TAGS[scheme]))
+    lenient = 100 * seqeval.metrics.f1_score(gold, predicted, zero_division=0)
+    assert counted(gold, predicted, tags) == lenient
+    assert span_f1(gold, predicted) == lenient
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_spans_equal_seqeval(scheme: str, data: st.DataObject) -> None:
+    "Not only as many spans: the same ones."
+    gold, _ = data.draw(tagged(scheme))
+    counter = SpanCounter(TAGS[scheme])
+    spans = counter.spans(as_ids(gold, list(TAGS[scheme])), list(map(len, gold)))
+    expected, offset = [], 0
+    for sentence in gold:
+        for type_, first, last in seqeval.metrics.sequence_labeling.get_entities(sentence):
+            expected.append((type_, offset + first, offset + last + 1))
+        offset += len(sentence)
+    assert [(counter.types[t], a, b) for a, b, t in spans.tolist()] == expected
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_lenient_equals_conlleval(scheme: str, data: st.DataObject) -> None:
+    gold, predicted = data.draw(tagged(scheme))
+    assert span_f1(gold, predicted) == pytest.approx(conlleval_f1(gold, predicted), abs=1e-9)
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_strict_equals_seqscore(scheme: str, data: st.DataObject) -> None:
+    gold, predicted = data.draw(tagged(scheme))
+    strict = span_f1_strict(gold, predicted, scheme)
+    assert strict == pytest.approx(seqscore_f1(gold, predicted, scheme), abs=1e-9)
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_strict_is_lenient_where_all_is_well_formed(scheme: str, data: st.DataObject) -> None:
+    gold, predicted = data.draw(tagged("BIOES"))
+    gold, predicted = ([well_formed_bioes(s) for s in side] for side in (gold, predicted))
+    if scheme == "BIO2":
+        to_bio2 = str.maketrans("ES", "IB")
+        gold, predicted = (
+            [[tag[0].translate(to_bio2) + tag[1:] for tag in s] for s in side]
+            for side in (gold, predicted)
+        )
+    assert span_f1_strict(gold, predicted, scheme) == span_f1(gold, predicted)
+
+
+# (tags, lenient spans, strict spans), spans as (first word, last word + 1, type)
+ILL_FORMED = {
+    "unfinished": ("B-PER I-PER O", [(0, 2, "PER")], []),
+    "begun by I": ("O I-PER E-PER", [(1, 3, "PER")], []),
+    "end alone": ("O E-PER O", [(1, 2, "PER")], []),
+    "end after end": ("B-PER E-PER E-PER", [(0, 2, "PER"), (2, 3, "PER")], [(0, 2, "PER")]),
+    "single, then inside": ("S-PER I-PER E-PER", [(0, 1, "PER"), (1, 3, "PER")], [(0, 1, "PER")]),
+    "inside, then single": ("B-PER I-PER S-PER", [(0, 2, "PER"), (2, 3, "PER")], [(2, 3, "PER")]),
+    "begun twice": ("B-PER B-PER E-PER", [(0, 1, "PER"), (1, 3, "PER")], [(1, 3, "PER")]),
+    "type changes": ("B-PER I-LOC E-PER", [(0, 1, "PER"), (1, 2, "LOC"), (2, 3, "PER")], []),
+}
+
+
+@pytest.mark.parametrize("case", list(ILL_FORMED))
+def test_ill_formed_bioes_by_hand(case: str) -> None:
+    text, lenient, strict = ILL_FORMED[case]
+    tags = text.split()
+    counter = SpanCounter(TAGS["BIOES"])
+    spans = counter.spans(as_ids([tags], list(TAGS["BIOES"])), [len(tags)])
+    assert [(a, b, counter.types[t]) for a, b, t in spans.tolist()] == lenient
+
+    # against a gold side that holds the lenient spans only, recall shows what strict mode takes
+    gold = ["O"] * len(tags)
+    for a, b, type_ in lenient:
+        letters = "S" if b - a == 1 else "B" + "I" * (b - a - 2) + "E"
+        gold[a:b] = [f"{letter}-{type_}" for letter in letters]
+    assert span_f1([gold], [tags]) == 100
+    expected = 200 * len(strict) / (len(strict) + len(lenient))
+    assert span_f1_strict([gold], [tags], "BIOES") == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_span_does_not_cross_sentences() -> None:
+    gold, predicted = [["B-PER"], ["I-PER", "O"]], [["B-PER"], ["I-PER", "O"]]
+    counter = SpanCounter(["O", "B-PER", "I-PER"])
+    ids = np.array([1, 2, 0])
+    assert counter.spans(ids, [1, 2]).tolist() == [[0, 1, 0], [1, 2, 0]]
+    assert counter.spans(ids, [3]).tolist() == [[0, 2, 0]]
+    assert counter.spans(ids, [0, 1, 0, 2, 0]).tolist() == counter.spans(ids, [1, 2]).tolist()
+    assert span_f1(gold, predicted) == 100
+    assert span_f1_strict(gold, predicted, "BIO2") == 100  # the one strict span of either side
+
+
+def test_no_right_span_is_zero_without_a_warning() -> None:
+    outside, span = [["O", "O"]], [["O", "B-PER"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for gold, predicted in [(outside, outside), (outside, span), (span, outside)]:
+            assert span_f1(gold, predicted) == 0
+            assert span_f1_strict(gold, predicted, "BIO2") == 0
+            assert counted(gold, predicted, ["O", "B-PER"]) == 0
+
+
+def test_scores_are_plain_floats() -> None:
+    gold = [["B-PER"]]
+    scores = [accuracy(gold, gold), span_f1(gold, gold), span_f1_strict(gold, gold, "BIO2")]
+    scores.append(counted(gold, gold, ["O", "B-PER"]))
+    assert [type(score) for score in scores] == [float] * 4
+    assert scores == [100] * 4
+
+
+def test_tuples_are_sentences_too() -> None:
+    gold, predicted = (("B-PER", "E-PER", "S-LOC"),), (("B-PER", "E-PER", "O"),)
+    assert span_f1(gold, predicted) == pytest.approx(100 * 2 / 3)
+    assert span_f1_strict(gold, predicted, "BIOES") == pytest.approx(100 * 2 / 3)
+    assert accuracy(gold, predicted) == pytest.approx(100 * 2 / 3)
+
+
+def test_a_tag_that_is_never_predicted_counts_as_missed() -> None:
+    tags = ["O", "S-PER", "S-RARE"]
+    gold, predicted = [["S-PER", "S-RARE"]], [["S-PER", "O"]]
+    assert counted(gold, predicted, tags) == span_f1(gold, predicted) == pytest.approx(100 * 2 / 3)
+
+
+def strict_bio2(gold: Sentences, predicted: Sentences) -> float:
+    return span_f1_strict(gold, predicted, "BIO2")
+
+
+@pytest.mark.parametrize("score", [accuracy, span_f1, strict_bio2])
+@pytest.mark.parametrize(
+    ("gold", "predicted", "message"),
+    [
+        ([["O"], ["O", "O"]], [["O"], ["O"]], "sentence 1: 2 gold tags but 1 predicted"),
+        ([["O"], ["O"]], [["O"]], "sentence 1 has no predicted tags"),
+        ([], [["O"]], "sentence 0 has no gold tags"),
+        (["O"], ["O"], "sentence 0 is a string"),
+        ([], [], "no word"),
+        ([[]], [[]], "no word"),
+    ],
+)
+def test_sides_that_do_not_match(
+    score: Callable, gold: Sentences, predicted: Sentences, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        score(gold, predicted)
+
+
+@pytest.mark.parametrize("tag", ["NN", "B", "B-", "-PER", "O-PER", "", "L-PER", "PER-B", "BI-PER"])
+def test_tags_that_are_no_span_tags(tag: str) -> None:
+    for gold, predicted in [([["O"], ["O", tag]], [["O"], ["O", "O"]]), ([["O"]], [[tag]])]:
+        where = "sentence 1, word 1" if len(gold) == 2 else "sentence 0, word 0"
+        for score in (span_f1, strict_bio2):
+            with pytest.raises(ValueError, match=f"{where}: '{tag}' is not a span tag"):
+                score(gold, predicted)
+    with pytest.raises(ValueError, match="is not a span tag"):
+        SpanCounter(["O", tag])
+
+
+def test_tags_of_another_scheme() -> None:
+    with pytest.raises(ValueError, match="sentence 0, word 1: 'S-PER' is not"):
+        span_f1_strict([["O", "O"]], [["O", "S-PER"]], "BIO2")
+    with pytest.raises(ValueError, match="unknown scheme 'BIOSE': expected BIO2 or BIOES"):
+        span_f1_strict([["O"]], [["O"]], "BIOSE")
+
+
+@pytest.mark.parametrize(
+    ("ids", "lengths", "message"),
+    [
+        ([0, 1, -1], [3], "indices from -1 to 1, .* 0 to 1"),
+        ([0, 2], [2], "indices from 0 to 2"),
+        ([0, 1], [1], "add up to 1 words"),
+        ([0, 1], [], "add up to 0 words"),
+        ([[0, 1]], [2], r"shape \(1, 2\)"),
+    ],
+)
+def test_ids_that_do_not_fit(ids: list, lengths: list[int], message: str) -> None:
+    counter = SpanCounter(["O", "B-PER"])
+    with pytest.raises(ValueError, match=message):
+        counter.spans(np.array(ids), lengths)
+    if np.sum(lengths):
+        for pair in [(np.array(ids), np.zeros(2, int)), (np.zeros(2, int), np.array(ids))]:
+            with pytest.raises(ValueError):
+                counter.f1(*pair, lengths)
+
+
+def test_the_counter_needs_words() -> None:
+    empty = np.zeros(0, dtype=int)
+    counter = SpanCounter(["O", "B-PER"])
+    assert counter.spans(empty, []).shape == (0, 3)
+    with pytest.raises(ValueError, match="no word"):
+        counter.f1(empty, empty, [])
+
+
+# Real tags: CoNLL-2003, tagged by the most frequent tag of each word.
+
+
+@pytest.fixture(scope="module")
+def conll2003(data_dir: Path) -> Splits:
+    "Words, POS, chunks (BIO2) and entities (BIOES) of train and dev, read without the package."
+    folder = data_dir / "conll2003"
+    if not folder.is_dir():
+        pytest.skip(f"no CoNLL-2003 in {data_dir}")
+    splits = {}
+    for split, name in {"train": "eng.train", "dev": "eng.testa"}.items():
+        rows = [
+            [line.split() for line in block.splitlines()]
+            for block in (folder / name).read_text(encoding="utf-8").split("\n\n")
+            if block.strip() and not block.lstrip().startswith("-DOCSTART-")
+        ]
+        words, pos, chunk, ner = ([[row[i] for row in s] for s in rows] for i in range(4))
+        splits[split] = {
+            "words": words,
+            "pos": pos,
+            "BIO2": [from_iob1(tags, "BIO2") for tags in chunk],
+            "BIOES": [from_iob1(tags, "BIOES") for tags in ner],
+        }
+    return splits
+
+
+def from_iob1(tags: list[str], scheme: str) -> list[str]:
+    "IOB1, as in the files of CoNLL-2003, to another scheme, by seqscore."
+    iob1 = get_encoding("IOB")
+    checked = validate_labels(tags, iob1, repair="conlleval")
+    mentions = iob1.decode_labels(checked.repaired_labels or tags)
+    return list(get_encoding(SEQSCORE[scheme]).encode_mentions(mentions, len(tags)))
+
+
+def most_frequent(conll2003: Splits, layer: str) -> list[list[str]]:
+    "Each dev word's most frequent tag in train; the most frequent of all for unknown words."
+    train = conll2003["train"]
+    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    total: Counter[str] = Counter()
+    for words, tags in zip(train["words"], train[layer], strict=True):
+        for word, tag in zip(words, tags, strict=True):
+            seen[word][tag] += 1
+            total[tag] += 1
+    best = {word: tags.most_common(1)[0][0] for word, tags in seen.items()}
+    fallback = total.most_common(1)[0][0]
+    return [[best.get(word, fallback) for word in words] for words in conll2003["dev"]["words"]]
+
+
+def corrupted(gold: Sentences) -> Sentences:
+    "The gold tags with one tag in ten drawn again, so that spans break in every way."
+    rng = np.random.default_rng(0)
+    tags = sorted({tag for sentence in gold for tag in sentence})
+    return [
+        [tags[rng.integers(len(tags))] if rng.random() < 0.1 else tag for tag in sentence]
+        for sentence in gold
+    ]
+
+
+@both_schemes
+@pytest.mark.parametrize("prediction", ["most frequent", "corrupted gold"])
+def test_all_scorers_agree_on_real_tags(conll2003: Splits, scheme: str, prediction: str) -> None:
+    gold = conll2003["dev"][scheme]
+    predicted = (
+        most_frequent(conll2003, scheme) if prediction == "most frequent" else corrupted(gold)
+    )
+    tags = sorted({tag for sentence in gold + predicted for tag in sentence})
+    lenient, strict = span_f1(gold, predicted), span_f1_strict(gold, predicted, scheme)
+    assert strict != lenient  # some spans are ill formed, or this would say little
+    assert 20 < lenient < 99
+    assert counted(gold, predicted, tags) == lenient
+    assert lenient == pytest.approx(conlleval_f1(gold, predicted), abs=1e-9)
+    assert strict == pytest.approx(seqscore_f1(gold, predicted, scheme), abs=1e-9)
+
+
+def test_accuracy_on_real_tags(conll2003: Splits) -> None:
+    gold, predicted = conll2003["dev"]["pos"], most_frequent(conll2003, "pos")
+    assert accuracy(gold, predicted) == 100 * seqeval.metrics.accuracy_score(gold, predicted)
+    assert 80 < accuracy(gold, predicted) < 95
+
+
+def spans_by_pieces(tags):
+    "The rules of the released scorer of several tasks: pieces that begin where nothing goes on."
+    begins = []
+    for i, tag in enumerate(tags):
+        before = tags[i - 1] if i else "O"
+        goes_on = tag[0] in "IE" and before[0] in "BI" and before[2:] == tag[2:]
+        begins.append(tag != "O" and not goes_on)
+    starts = [i for i, begin in enumerate(begins) if begin]
+    pieces = set()
+    for start in starts:
+        stop = start + 1
+        while stop < len(tags) and tags[stop] != "O" and not begins[stop]:
+            stop += 1
+        pieces.add((start, stop, tags[start][2:]))
+    return pieces
+
+
+def spans_by_searching(tags, scheme):
+    "The rules of the released scorer of single tasks: from each opening, the first tag that closes it."
+    spans = set()
+    for start, tag in enumerate(tags):
+        if tag[0] == "S":
+            spans.add((start, "alone", tag[2:]))
+        if tag[0] != "B":
+            continue
+        end = "alone"
+        for i in range(start + 1, len(tags)):
+            if scheme == "BIOES" and tags[i][0] in "IO":
+                continue
+            if scheme == "BIO2" and tags[i] == f"I-{tag[2:]}":
+                continue
+            end = i if tags[i][0] == "E" else i - 1
+            break
+        spans.add((start, end, tag[2:]))
+    return spans
+
+
+def f1_by_counting(gold, predicted, read):
+    g = [(k, s) for k, tags in enumerate(gold) for s in read(tags)]
+    p = [(k, s) for k, tags in enumerate(predicted) for s in read(tags)]
+    right = len(set(g) & set(p))
+    return 100 * 2 * right / (len(g) + len(p)) if right else 0.0
+
+
+def pairs_of_sentences(letters):
+    tag = st.sampled_from(["O", *(f"{a}-{t}" for a in letters for t in ("PER", "LOC"))])
+    pair = st.integers(1, 8).flatmap(
+        lambda n: st.tuples(*[st.lists(tag, min_size=n, max_size=n)] * 2)
+    )
+    return st.lists(pair, min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("scheme, letters", [("BIOES", "BIES"), ("BIO2", "BI")])
+@given(data=st.data())
+def test_the_released_scorers_are_those_of_their_rules(scheme, letters, data):
+    gold, predicted = zip(*data.draw(pairs_of_sentences(letters)), strict=True)
+    single = f1_by_counting(gold, predicted, lambda tags: spans_by_searching(tags, scheme))
+    assert span_f1_released_single(gold, predicted, scheme) == pytest.approx(single)
+    multi = f1_by_counting(gold, predicted, spans_by_pieces)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(multi)
+
+
+@pytest.mark.parametrize("letters", ["BIES", "BI"])
+@given(data=st.data())
+def test_the_released_scorer_of_several_tasks_is_seqevals_default(letters, data):
+    gold, predicted = zip(*data.draw(pairs_of_sentences(letters)), strict=True)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(span_f1(gold, predicted))
+
+
+@pytest.mark.parametrize(
+    "scheme, gold, predicted, single, multi",
+    [
+        ("BIOES", "B-P I-P E-P", "B-P O E-P", 100, 0),
+        ("BIOES", "B-P I-P E-P", "B-P I-Q E-Q", 100, 0),
+        ("BIOES", "B-P E-P O", "B-P I-P O", 0, 100),
+        ("BIOES", "S-P O", "B-P O", 100, 100),
+        ("BIOES", "S-P S-P", "B-P S-P", 50, 100),
+        ("BIOES", "O S-P", "I-P S-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P O", "B-P I-Q O", 0, 0),
+        ("BIO2", "O B-P", "I-P B-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P", "B-P I-P", 100, 100),
+        ("BIO2", "O O", "O O", 0, 0),
+    ],
+)
+def test_the_released_scorers_by_hand(scheme, gold, predicted, single, multi):
+    gold, predicted = [gold.split()], [predicted.split()]
+    assert span_f1_released_single(gold, predicted, scheme) == pytest.approx(single)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(multi)
+
+
+def test_the_released_scorers_say_what_is_wrong():
+    with pytest.raises(ValueError, match="unknown scheme 'IOB1': expected BIO2 or BIOES"):
+        span_f1_released_single([["O"]], [["O"]], "IOB1")
+    with pytest.raises(ValueError, match="sentence 0, word 0: 'E-P' is not a span tag"):
+        span_f1_released_single([["E-P"]], [["O"]], "BIO2")
+    with pytest.raises(ValueError, match="1 gold tags but 2 predicted"):
+        span_f1_released_multi([["O"]], [["O", "O"]])

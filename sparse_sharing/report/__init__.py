@@ -15,7 +15,7 @@ from .tables import (  # noqa: E402
     overlap_table,
     recorded,
     score_table,
-    strict_table,
+    f1_table,
 )
 
 __all__ = [
@@ -29,5 +29,5 @@ __all__ = [
     "overlap_table",
     "recorded",
     "score_table",
-    "strict_table",
+    "f1_table",
 ]

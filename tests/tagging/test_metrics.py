@@ -22,7 +22,14 @@ from seqscore.encoding import get_encoding
 from seqscore.scoring import score_label_sequences
 from seqscore.validation import validate_labels
 
-from sparse_sharing.tagging.metrics import SpanCounter, accuracy, span_f1, span_f1_strict
+from sparse_sharing.tagging.metrics import (
+    SpanCounter,
+    accuracy,
+    span_f1,
+    span_f1_released_multi,
+    span_f1_released_single,
+    span_f1_strict,
+)
 
 LETTERS = {"BIO2": "BI", "BIOES": "BIES"}
 SEQSCORE = {"BIO2": "BIO", "BIOES": "BIOES"}
@@ -361,3 +368,102 @@ def test_accuracy_on_real_tags(conll2003: Splits) -> None:
     gold, predicted = conll2003["dev"]["pos"], most_frequent(conll2003, "pos")
     assert accuracy(gold, predicted) == 100 * seqeval.metrics.accuracy_score(gold, predicted)
     assert 80 < accuracy(gold, predicted) < 95
+
+
+def spans_by_pieces(tags):
+    "The rules of the released scorer of several tasks: pieces that begin where nothing goes on."
+    begins = []
+    for i, tag in enumerate(tags):
+        before = tags[i - 1] if i else "O"
+        goes_on = tag[0] in "IE" and before[0] in "BI" and before[2:] == tag[2:]
+        begins.append(tag != "O" and not goes_on)
+    starts = [i for i, begin in enumerate(begins) if begin]
+    pieces = set()
+    for start in starts:
+        stop = start + 1
+        while stop < len(tags) and tags[stop] != "O" and not begins[stop]:
+            stop += 1
+        pieces.add((start, stop, tags[start][2:]))
+    return pieces
+
+
+def spans_by_searching(tags, scheme):
+    "The rules of the released scorer of single tasks: from each opening, the first tag that closes it."
+    spans = set()
+    for start, tag in enumerate(tags):
+        if tag[0] == "S":
+            spans.add((start, "alone", tag[2:]))
+        if tag[0] != "B":
+            continue
+        end = "alone"
+        for i in range(start + 1, len(tags)):
+            if scheme == "BIOES" and tags[i][0] in "IO":
+                continue
+            if scheme == "BIO2" and tags[i] == f"I-{tag[2:]}":
+                continue
+            end = i if tags[i][0] == "E" else i - 1
+            break
+        spans.add((start, end, tag[2:]))
+    return spans
+
+
+def f1_by_counting(gold, predicted, read):
+    g = [(k, s) for k, tags in enumerate(gold) for s in read(tags)]
+    p = [(k, s) for k, tags in enumerate(predicted) for s in read(tags)]
+    right = len(set(g) & set(p))
+    return 100 * 2 * right / (len(g) + len(p)) if right else 0.0
+
+
+def pairs_of_sentences(letters):
+    tag = st.sampled_from(["O", *(f"{a}-{t}" for a in letters for t in ("PER", "LOC"))])
+    pair = st.integers(1, 8).flatmap(
+        lambda n: st.tuples(*[st.lists(tag, min_size=n, max_size=n)] * 2)
+    )
+    return st.lists(pair, min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("scheme, letters", [("BIOES", "BIES"), ("BIO2", "BI")])
+@given(data=st.data())
+def test_the_released_scorers_are_those_of_their_rules(scheme, letters, data):
+    gold, predicted = zip(*data.draw(pairs_of_sentences(letters)), strict=True)
+    single = f1_by_counting(gold, predicted, lambda tags: spans_by_searching(tags, scheme))
+    assert span_f1_released_single(gold, predicted, scheme) == pytest.approx(single)
+    multi = f1_by_counting(gold, predicted, spans_by_pieces)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(multi)
+
+
+@pytest.mark.parametrize("letters", ["BIES", "BI"])
+@given(data=st.data())
+def test_the_released_scorer_of_several_tasks_is_seqevals_default(letters, data):
+    gold, predicted = zip(*data.draw(pairs_of_sentences(letters)), strict=True)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(span_f1(gold, predicted))
+
+
+@pytest.mark.parametrize(
+    "scheme, gold, predicted, single, multi",
+    [
+        ("BIOES", "B-P I-P E-P", "B-P O E-P", 100, 0),
+        ("BIOES", "B-P I-P E-P", "B-P I-Q E-Q", 100, 0),
+        ("BIOES", "B-P E-P O", "B-P I-P O", 0, 100),
+        ("BIOES", "S-P O", "B-P O", 100, 100),
+        ("BIOES", "S-P S-P", "B-P S-P", 50, 100),
+        ("BIOES", "O S-P", "I-P S-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P O", "B-P I-Q O", 0, 0),
+        ("BIO2", "O B-P", "I-P B-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P", "B-P I-P", 100, 100),
+        ("BIO2", "O O", "O O", 0, 0),
+    ],
+)
+def test_the_released_scorers_by_hand(scheme, gold, predicted, single, multi):
+    gold, predicted = [gold.split()], [predicted.split()]
+    assert span_f1_released_single(gold, predicted, scheme) == pytest.approx(single)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(multi)
+
+
+def test_the_released_scorers_say_what_is_wrong():
+    with pytest.raises(ValueError, match="unknown scheme 'IOB1': expected BIO2 or BIOES"):
+        span_f1_released_single([["O"]], [["O"]], "IOB1")
+    with pytest.raises(ValueError, match="sentence 0, word 0: 'E-P' is not a span tag"):
+        span_f1_released_single([["E-P"]], [["O"]], "BIO2")
+    with pytest.raises(ValueError, match="1 gold tags but 2 predicted"):
+        span_f1_released_multi([["O"]], [["O", "O"]])

@@ -273,7 +273,7 @@ class TestPrediction:
         with torch.no_grad():
             predictions = final_predictions(trained, data, task, "cpu")
             for batch in split.in_order():
-                scores = trained(batch, task)
+                scores = trained(batch, task=task)
                 for i, sentence in enumerate(batch.sentences):
                     start, n = split.starts[sentence], int(batch.lengths[i])
                     ids = predictions.legal["dev"][start : start + n].tolist()

@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_masks import SHAPES, mask_of, masks
-
 from nets import ENCODERS, any_task, copied, hard, heads, mlp, same, toy_task
+from test_masks import SHAPES, mask_of, masks
 from torch import nn
 
 from sparse_sharing.finders import (

@@ -236,7 +236,7 @@ def predict(
     decoders = decoders or (free_decoder(model.heads[task]),)
     predicted = [np.empty(len(split.tokens), dtype=np.int64) for _ in decoders]
     for batch in split.in_order():
-        scores = model(batch.to(device), task)
+        scores = model(batch.to(device), task=task)
         step = np.arange(len(scores))[:, None]
         real = step < batch.lengths
         places = (split.starts[batch.sentences] + step)[real]
@@ -259,7 +259,7 @@ def tagging_task(
 
     def loss(model: Sharing, batch: Batch) -> Tensor:
         batch = batch.to(device)
-        scores, gold, head = model(batch, name), batch.tags[name], model.heads[name]
+        scores, gold, head = model(batch, task=name), batch.tags[name], model.heads[name]
         if isinstance(head, CRFHead):
             return head.loss(scores, gold)
         return F.cross_entropy(scores.flatten(0, 1), gold.flatten(), ignore_index=-100)

@@ -86,7 +86,7 @@ def one_by_one(model, corpus, split, task, data):
     with torch.no_grad():
         for i, sentence in enumerate(corpus.splits[split]):
             batch = data.splits[task][split].batch(np.array([i]))
-            scores = model(batch, task)
+            scores = model(batch, task=task)
             crf = isinstance(head, CRFHead)
             best = head.decode(scores, batch.lengths) if crf else scores.argmax(2)
             found.append([tags[t] for t in best[:, 0]])
@@ -273,7 +273,7 @@ class TestPrediction:
         with torch.no_grad():
             predictions = final_predictions(trained, data, task, "cpu")
             for batch in split.in_order():
-                scores = trained(batch, task)
+                scores = trained(batch, task=task)
                 for i, sentence in enumerate(batch.sentences):
                     start, n = split.starts[sentence], int(batch.lengths[i])
                     ids = predictions.legal["dev"][start : start + n].tolist()

@@ -207,7 +207,7 @@ def predict(
     found = np.empty(len(split.tokens), dtype=np.int64)
     head = model.heads[task]
     for batch in split.in_order():
-        scores = model(batch.to(device), task)
+        scores = model(batch.to(device), task=task)
         best = head.decode(scores, batch.lengths) if isinstance(head, CRFHead) else scores.argmax(2)
         tags = best.cpu().numpy()
         step = np.arange(len(tags))[:, None]
@@ -229,7 +229,7 @@ def tagging_task(
 
     def loss(model: Sharing, batch: Batch) -> Tensor:
         batch = batch.to(device)
-        scores, gold, head = model(batch, name), batch.tags[name], model.heads[name]
+        scores, gold, head = model(batch, task=name), batch.tags[name], model.heads[name]
         if isinstance(head, CRFHead):
             return head.loss(scores, gold)
         return F.cross_entropy(scores.flatten(0, 1), gold.flatten(), ignore_index=-100)

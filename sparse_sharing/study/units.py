@@ -27,8 +27,8 @@ from filelock import FileLock, Timeout
 
 import sparse_sharing
 from .. import __version__
-from ..controls import random_like, shuffled
 from ..files import Damaged, digest, load_json, load_tensors, save_json, save_tensors
+from ..finders import random_like, shuffled
 from ..masks import Mask
 from ..pruning import Candidate, imp_round, prune, target
 from ..sharing import HardSharing, Sharing

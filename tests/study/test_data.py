@@ -82,7 +82,7 @@ def one_by_one(model, corpus, split, task, data):
     with torch.no_grad():
         for i, sentence in enumerate(corpus.splits[split]):
             batch = data.splits[task][split].batch(np.array([i]))
-            scores = model(batch, task)
+            scores = model(batch, task=task)
             crf = isinstance(head, CRFHead)
             best = head.decode(scores, batch.lengths) if crf else scores.argmax(2)
             found.append([tags[t] for t in best[:, 0]])

@@ -22,8 +22,8 @@ from studies import check_same_unit, check_sound, lines_of, perform_killed, with
 from tiny import WIDTH, write_corpus, write_glove
 
 from sparse_sharing import training
-from sparse_sharing.controls import random_like, shuffled
 from sparse_sharing.files import Damaged, digest, load_json, load_tensors, save_json, save_tensors
+from sparse_sharing.finders import random_like, shuffled
 from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
 from sparse_sharing.study import units

@@ -428,7 +428,7 @@ class TestInAModel:
             optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
         head, first = model.heads["pos"], None
         for _ in range(80):
-            loss = head.loss(model(batch, "pos"), batch.tags["pos"])
+            loss = head.loss(model(batch, task="pos"), batch.tags["pos"])
             first = first or loss.item()
             optimizer.zero_grad()
             loss.backward()
@@ -436,7 +436,7 @@ class TestInAModel:
         assert loss.item() < first / 4
         assert all(p.any() for p in (head.start, head.end, head.transitions))
         model.eval()
-        best = head.decode(model(batch, "pos"), batch.lengths)
+        best = head.decode(model(batch, task="pos"), batch.lengths)
         assert torch.equal(best, batch.tags["pos"])
 
     def test_neighbours_tell_what_words_do_not(self):
@@ -464,7 +464,7 @@ class TestInAModel:
         vocab, data = split
         model, batch = self.build(vocab), data.batch(np.arange(len(TEXTS)))
         twin = deepcopy(model).double()
-        a, b = (m.heads["pos"].loss(m(batch, "pos"), batch.tags["pos"]) for m in (model, twin))
+        a, b = (m.heads["pos"].loss(m(batch, task="pos"), batch.tags["pos"]) for m in (model, twin))
         assert b.dtype == torch.float64 and a.item() == pytest.approx(b.item(), abs=1e-5)
 
 

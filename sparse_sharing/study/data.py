@@ -31,11 +31,12 @@ from sparse_sharing.sharing import (
 )
 from ..tagging import generated, metrics
 from ..tagging.auxiliary import with_positions, with_related
-from ..tagging.batches import Batch, Split, Vocabulary, coverage, encode, read_glove
+from ..tagging.batches import Batch, Split, Vocabulary, coverage, encode
 from ..tagging.corpora import Corpus, read_corpora, read_corpus, shared_sentences
 from ..tagging.crf import CRFHead, crf_head
 from ..tagging.encoder import Encoder, Sizes, linear_head
-from ..tagging.sentences import SPANS
+from ..tagging.schemes import NONE
+from ..tagging.vectors import read_vectors
 from ..training import Task, derive_seed
 
 # %% ../../nbs/study/03_data.ipynb #18system-5ea2de
@@ -71,7 +72,7 @@ def _corpora(source: Source) -> dict[str, Corpus]:
     if not source.separate:
         corpus = read_corpus(source.data_dir) if source.data_dir else generated.generate()
         if source.auxiliary:
-            corpus = _only(corpus, ["ner"])
+            corpus = corpus.with_layers(["ner"])
             if source.auxiliary == "pp":
                 corpus = with_positions(corpus)
             else:
@@ -80,19 +81,6 @@ def _corpora(source: Source) -> dict[str, Corpus]:
     if source.data_dir:
         return read_corpora(source.data_dir)
     return {t: generated.generate(n, seed=i) for i, (t, n) in enumerate(GENERATED.items())}
-
-
-def _only(corpus: Corpus, layers: Sequence[str]) -> Corpus:
-    "The corpus with these layers alone."
-    if set(layers) == set(corpus.layers):
-        return corpus
-    return Corpus(
-        corpus.name,
-        *(
-            [replace(s, tags={k: s.tags[k] for k in layers}) for s in split]
-            for split in corpus.splits.values()
-        ),
-    )
 
 
 @lru_cache(maxsize=1)
@@ -107,21 +95,24 @@ def read_data(
     tasks: dict[int, list[str]] = {}
     for task, corpus in by_task.items():
         tasks.setdefault(id(corpus), []).append(task)
-    parts = [_only(by_task[names[0]], names) for names in tasks.values()]
+    parts = [by_task[names[0]].with_layers(names) for names in tasks.values()]
     every = Corpus(
         "+".join(dict.fromkeys(c.name for c in parts)),
         *([s for c in parts for s in c.splits[k]] for k in ("train", "dev", "test")),
+        schemes={layer: c.scheme(layer) for c in parts for layer in c.layers},
     )
     rows: Mapping[str, np.ndarray] = {}
     if source.embeddings:
         words = {w.lower() for split in every.splits.values() for s in split for w in s.words}
-        rows = read_glove(source.embeddings, words)
+        rows = read_vectors(source.embeddings, words)
     vocabs = [Vocabulary.build(c, rows) for c in parts]
     vocab = vocabs[0]
     if len(parts) > 1:
         tags = {t: v.tags[t] for v in vocabs for t in v.tags}
         unseen = {t: v.unseen[t] for v in vocabs for t in v.tags}
-        vocab = replace(Vocabulary.build(every, rows), tags=tags, unseen=unseen)
+        schemes = {t: v.schemes[t] for v in vocabs for t in v.tags}
+        vocab = Vocabulary.build(every, rows)
+        vocab = replace(vocab, tags=tags, unseen=unseen, schemes=schemes)
     splits: dict[str, Mapping[str, Split]] = {}
     genres: dict[str, Mapping[str, np.ndarray]] = {}
     for part, names, its in zip(parts, tasks.values(), vocabs, strict=True):
@@ -181,7 +172,7 @@ def build(
             torch.manual_seed(derive_seed(seed, "head", task))
             tags = data.vocab.tags[task]
             if head == "crf":
-                heads[task] = crf_head(tags, sizes, SPANS.get(task))
+                heads[task] = crf_head(tags, sizes, data.vocab.schemes[task])
             else:
                 heads[task] = linear_head(len(tags), sizes)
     if system == "single":
@@ -225,7 +216,8 @@ def tagging_task(
     "A layer of a corpus as a task: the loss of its head, and span F1 or, where there are no spans, accuracy on dev."
     train, dev = data.splits[name]["train"], data.splits[name]["dev"]
     tags = (*data.vocab.tags[name], *data.vocab.unseen[name])
-    counter = metrics.SpanCounter(tags) if name in SPANS else None
+    scheme = data.vocab.schemes[name]
+    counter = None if scheme == NONE else metrics.SpanCounter(tags, scheme)
 
     def loss(model: Sharing, batch: Batch) -> Tensor:
         batch = batch.to(device)
@@ -257,6 +249,7 @@ def final_scores(
     """
     tags = np.array([*data.vocab.tags[task], *data.vocab.unseen[task]])
     rows: dict[tuple[str, str], dict[str, Any]] = {}
+    scheme = data.vocab.schemes[task]
     for split in ("dev", "test"):
         part, genres = data.splits[task][split], data.genres[task][split]
         cuts = part.starts[1:-1]
@@ -264,12 +257,12 @@ def final_scores(
             [s.tolist() for s in np.split(tags[ids], cuts)]
             for ids in (part.tags[task], predict(model, part, task, device))
         )
-        for metric, score in _metrics(task, gold, found).items():
+        for metric, score in _metrics(scheme, gold, found).items():
             rows.setdefault(("", metric), dict(metric=metric))[split] = score
         for genre in sorted(set(genres) - {""}):
             chosen = np.flatnonzero(genres == genre)
             metric, score = next(
-                iter(_metrics(task, [gold[i] for i in chosen], [found[i] for i in chosen]).items())
+                iter(_metrics(scheme, [gold[i] for i in chosen], [found[i] for i in chosen]).items())
             )
             row = dict(metric=metric, genre=str(genre), words=0, dev=None, test=None)
             row = rows.setdefault((genre, metric), row)
@@ -279,11 +272,11 @@ def final_scores(
     return list(rows.values())
 
 
-def _metrics(task: str, gold: list[list[str]], found: list[list[str]]) -> dict[str, float]:
+def _metrics(scheme: str, gold: list[list[str]], found: list[list[str]]) -> dict[str, float]:
     "The headline metric of a task, and strict F1 where there are spans."
-    if task not in SPANS:
+    if scheme == NONE:
         return {"accuracy": metrics.accuracy(gold, found)}
     return {
-        "f1": metrics.span_f1(gold, found),
-        "f1_strict": metrics.span_f1_strict(gold, found, SPANS[task].upper()),
+        "f1": metrics.span_f1(gold, found, scheme),
+        "f1_strict": metrics.span_f1_strict(gold, found, scheme),
     }

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST', 'Vocabulary', 'coverage', 'Batch', 'Split', 'encode']
 
-# %% ../../nbs/tagging/12_batches.ipynb #31bc8e8c
+# %% ../../nbs/tagging/12_batches.ipynb #459d8321
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from .sentences import Corpus, Sentence
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../../nbs/tagging/12_batches.ipynb #f4ef1c6d
+# %% ../../nbs/tagging/12_batches.ipynb #d7fb5993
 @dataclass(frozen=True)
 class Vocabulary:
     "Rows of words and characters, and indices of tags. Row 0 is padding, row 1 unknown."
@@ -42,9 +42,9 @@ class Vocabulary:
         """Training words, and words of the other splits that have a pretrained vector. A character seen
         once in training counts as unknown, which is how the unknown character learns something.
 
-        Raises `FormatError` for a corpus that `Corpus.check` refuses.
+        Raises `FormatError` for a corpus that `Corpus.check_tags` refuses.
         """
-        corpus.check()
+        corpus.check_tags()
         train = Counter(w.lower() for s in corpus.train for w in s.words)
         other = {w.lower() for s in [*corpus.dev, *corpus.test] for w in s.words}
         chars = Counter(c for s in corpus.train for w in s.words for c in w)
@@ -86,7 +86,7 @@ class Vocabulary:
                 table[i] = rows[word]
         return torch.from_numpy(table.astype(np.float32))
 
-# %% ../../nbs/tagging/12_batches.ipynb #c595657f
+# %% ../../nbs/tagging/12_batches.ipynb #7083dfbc
 def coverage(
     corpus: Corpus,  # the words that are looked up
     rows: Collection[str],  # words that have a pretrained vector
@@ -110,7 +110,7 @@ def coverage(
         )
     return pd.DataFrame(table)
 
-# %% ../../nbs/tagging/12_batches.ipynb #65b21664
+# %% ../../nbs/tagging/12_batches.ipynb #3789442b
 @dataclass(frozen=True)
 class Batch:
     "Sentences side by side. Time comes first: `words[i, j]` is word `i` of sentence `j`."
@@ -137,7 +137,7 @@ class Batch:
             tags={k: v.to(device) for k, v in self.tags.items()},
         )
 
-# %% ../../nbs/tagging/12_batches.ipynb #27090516
+# %% ../../nbs/tagging/12_batches.ipynb #4cada0e3
 @dataclass(frozen=True)
 class Split:
     "The sentences of one split as flat arrays."
@@ -213,7 +213,7 @@ class Split:
         for i in range(0, len(order), size):
             yield self.batch(order[i : i + size])
 
-# %% ../../nbs/tagging/12_batches.ipynb #ff6dca70
+# %% ../../nbs/tagging/12_batches.ipynb #5fd4f229
 LONGEST = 256  # characters of a word that are read
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPLIT_WORDS', 'SPLITS', 'HELP', 'split_files', 'hold_out', 'warned', 'read_columns', 'column_problems']
 
-# %% ../../nbs/tagging/04_declared.ipynb #c349cfb3
+# %% ../../nbs/tagging/04_declared.ipynb #c8483dbd
 import hashlib
 import json
 import warnings
@@ -16,7 +16,7 @@ from .columns import problems, read_files
 from .lines import Layout, files_in, layout, pairs_of
 from .sentences import Corpus, FormatError, Sentence
 
-# %% ../../nbs/tagging/04_declared.ipynb #31e03447
+# %% ../../nbs/tagging/04_declared.ipynb #42089ed0
 SPLIT_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "devel", "development", "valid", "validation", "val", "testa"), "dev"),
@@ -45,7 +45,7 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
         if len(files.get(split, [])) != 1:
             names = ", ".join(p.name for p in files.get(split, [])) or "no file"
             raise FormatError(f"{folder}: {names} could be the {split} split. {HELP}")
-    return files
+    return {split: files[split] for split in SPLITS}
 
 
 def _share(text: str) -> float | None:
@@ -110,7 +110,7 @@ def split_files(
         raise ValueError("splits: train is held out from nothing: give it a file")
     return places
 
-# %% ../../nbs/tagging/04_declared.ipynb #6b1ac64e
+# %% ../../nbs/tagging/04_declared.ipynb #d89b2da2
 def hold_out(
     sentences: Sequence[Sentence],  # of a training split
     share: float,  # of them to take out, 0 to 1
@@ -136,7 +136,7 @@ def warned(
         )
     return corpus
 
-# %% ../../nbs/tagging/04_declared.ipynb #ec272dc2
+# %% ../../nbs/tagging/04_declared.ipynb #736e8f0c
 def read_columns(
     path: str | Path | Mapping[str, str | Path],  # a folder, one file, or a file for each split
     columns: str | Sequence[str | None],  # what each holds: `word pos ner`; `conllu`; _ skips one
@@ -160,8 +160,8 @@ def read_columns(
         share = places[split]
         if isinstance(share, float):
             train, read[split] = hold_out(train, share)
-    if not train:
-        raise FormatError(f"{path}: nothing is left to train on. Hold out less.")
+            if not train:
+                raise FormatError(f"{path}: nothing is left to train on. Hold out less.")
     return warned(Corpus(name, train, read["dev"], read["test"], how.kept))
 
 

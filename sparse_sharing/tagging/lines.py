@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONLLU', 'files_in', 'read_text', 'rows', 'space_hint', 'pairs_of', 'Layout', 'layout', 'Table', 'read_table']
 
-# %% ../../nbs/tagging/02_lines.ipynb #362f36c0
+# %% ../../nbs/tagging/02_lines.ipynb #af41b3c1
 import re
 import sys
 from array import array
@@ -17,7 +17,7 @@ from pathlib import Path
 from .schemes import NONE, scheme_called
 from .sentences import FormatError
 
-# %% ../../nbs/tagging/02_lines.ipynb #b92c90b2
+# %% ../../nbs/tagging/02_lines.ipynb #a9870a21
 def files_in(
     path: str | Path,  # a file or a folder
     pattern: str = "*",  # which files of a folder, for instance `*.conll`
@@ -47,8 +47,8 @@ def read_text(
         line = data.count(b"\n", 0, e.start) + 1
         name = encoding.upper()
         raise FormatError(
-            f"{path}:{line}: byte 0x{data[e.start]:02x} is not {name}. Name the file's encoding, "
-            "or convert the file, for instance with iconv -f latin1 -t utf-8."
+            f"{path}:{line}: byte 0x{data[e.start]:02x} is not {name}. Convert the file, "
+            "for instance with iconv -f latin1 -t utf-8, or name its encoding."
         ) from e
     except LookupError:
         raise ValueError(f"no encoding is called {encoding!r}: take utf-8 or latin-1, say") from None
@@ -67,7 +67,7 @@ def space_hint(fields: Sequence[str]) -> str:  # a sentence, or nothing
     space = next((c for c in "".join(fields) if c.isspace()), "")
     return f"U+{ord(space):04X} does not separate, only space and tab do. " if space else ""
 
-# %% ../../nbs/tagging/02_lines.ipynb #69681bf4
+# %% ../../nbs/tagging/02_lines.ipynb #6e64d70b
 CONLLU = ("_", "word", "_", "upos", "xpos", "_", "_", "_", "_", "_")  # what `conllu` stands for
 
 
@@ -157,9 +157,14 @@ def layout(
     mark = {"\t": "tab", " ": "space"}.get(delimiter or "", delimiter or "")
     return Layout(names, kept, comments or "", mark, encoding)
 
-# %% ../../nbs/tagging/02_lines.ipynb #8ec37ee1
+# %% ../../nbs/tagging/02_lines.ipynb #6d391063
 _ID = re.compile(r"(\d+)([-.]\d+)?")  # first column of CoNLL-U
 _REMARK = re.compile(r"#\s*(new(doc|par)\b|[\w:.\[\]-]+\s+=\s)")  # comments as treebanks have them
+
+
+def _has_tab(line: str) -> bool:
+    "Whether a tab separates something in a line; one at its end does not."
+    return "\t" in line.rstrip()
 
 
 def _is_comment(line: str, mark: str, tabs: bool, inside: bool) -> bool:
@@ -194,13 +199,19 @@ class _Lines:
         self.path, self.how = path, how
         self.lines = [line.removesuffix("\r") for line in read_text(path, how.encoding).split("\n")]
         mark = how.comments if how.comments != NONE else ""
-        looks = (x for x in self.lines if x.strip() and not (mark and x.startswith(mark)))
-        first = next((x for x in looks if "-DOCSTART-" not in x and not x.startswith("# ")), "")
-        self.tabs = how.delimiter == "tab" or (not how.delimiter and "\t" in first.strip())
+        first = next((line for line in self.lines if self._shows(line, mark or "# ")), "")
+        self.tabs = how.delimiter == "tab" or (not how.delimiter and _has_tab(first))
         cells = first.split("\t")
         self.treebank = self.tabs and len(cells) == 10 and bool(_ID.fullmatch(cells[0]))
         self.mark = mark or ("#" if self.treebank else "")
         self.separator = "\t" if self.tabs else {"": " ", "space": " "}.get(how.delimiter, how.delimiter)
+
+    @staticmethod
+    def _shows(line: str, mark: str) -> bool:
+        "Whether a line shows what separates: not an empty one, a comment or the start of a document."
+        if not line.strip() or "-DOCSTART-" in line:
+            return False
+        return _has_tab(line) or not line.startswith(mark)
 
     def problem(self, number: int, what: str) -> FormatError:
         return FormatError(f"{self.path}:{number}: {what}")
@@ -217,7 +228,7 @@ class _Lines:
     def wrong(self, number: int, line: str, fields: list[str]) -> FormatError | None:
         "What is wrong with a line of words, if anything is."
         columns = self.how.columns
-        if not self.how.delimiter and ("\t" in line.strip()) != self.tabs:
+        if not self.how.delimiter and _has_tab(line) != self.tabs:
             kind = "has a tab, others have" if not self.tabs else "has no tab, others have"
             what = f"this line {kind} {'none' if not self.tabs else 'one'}. "
             cure = "Mend the line, or say delimiter=tab, or delimiter=space for any white space."

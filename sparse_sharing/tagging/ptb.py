@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_ptb', 'wsj_files', 'ptb_corpus']
 
-# %% ../../nbs/tagging/07_ptb.ipynb #309f4f95
+# %% ../../nbs/tagging/07_ptb.ipynb #6518485f
 import re
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from .columns import read_conll
 from .lines import files_in, read_text
 from .sentences import Corpus, FormatError, Sentence
 
-# %% ../../nbs/tagging/07_ptb.ipynb #4903c1c9
+# %% ../../nbs/tagging/07_ptb.ipynb #958682b9
 def read_ptb(
     path: str | Path,  # a file; or a folder: its `.mrg` files or, if there are none, all its files
 ) -> list[Sentence]:  # in order, with layers `pos` and, from trees, `chunk`
@@ -38,7 +38,7 @@ def _ptb_files(path: Path) -> list[Path]:
 def _read_file(file: Path) -> list[Sentence]:
     "The sentences of one file."
     if not _is_tree_file(file):
-        return read_conll(file, ("word", "pos"), schemes={})
+        return read_conll(file, ("word", "pos"), delimiter="space")
     sentences = []
     try:
         for _, tree in read_trees(read_text(file)):
@@ -51,7 +51,7 @@ def _read_file(file: Path) -> list[Sentence]:
         raise FormatError(f"{file}:1: no tree with words in this file. Take it out.")
     return sentences
 
-# %% ../../nbs/tagging/07_ptb.ipynb #e773cf58
+# %% ../../nbs/tagging/07_ptb.ipynb #786f5f0b
 _SECTION = r"([01]\d|2[0-4])"  # 00 to 24
 _WSJ = re.compile(rf"(wsj_?)?{_SECTION}(\d\d)?", re.IGNORECASE)
 

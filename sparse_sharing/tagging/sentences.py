@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPANS', 'FormatError', 'Sentence', 'Unseen', 'Corpus']
 
-# %% ../../nbs/tagging/01_sentences.ipynb #30872e56
+# %% ../../nbs/tagging/01_sentences.ipynb #7d0e7e9c
 import hashlib
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ from .schemes import NONE, breaks, complaint, legal, look_like_spans, spans
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../../nbs/tagging/01_sentences.ipynb #32f50c1c
+# %% ../../nbs/tagging/01_sentences.ipynb #3716f2c6
 class FormatError(ValueError):
     "A corpus that cannot be read as it stands: `file:line: what is wrong. What to do.`"
 
@@ -46,7 +46,7 @@ class Sentence:
                     f"{len(self.words)} words but the {layer} tags {tags}: give one tag per word"
                 )
 
-# %% ../../nbs/tagging/01_sentences.ipynb #66c86efd
+# %% ../../nbs/tagging/01_sentences.ipynb #c3e68af1
 SPANS: Mapping[str, str] = {"chunk": "iob2", "ner": "bioes"}  # the paper's layers of spans
 
 
@@ -145,17 +145,24 @@ class Corpus:
     def check(self) -> None:
         """Raise `FormatError`, naming split, layer and sentence, unless a model can be trained on it.
 
-        Every split has sentences, every sentence every layer, and the tags of a layer follow its
-        scheme.
+        Every split has sentences, and they pass `check_tags`.
         """
         for split, sentences in self.splits.items():
             if not sentences:
                 raise FormatError(f"{self.name}: no sentence in {split}. Give it a file with some.")
+        self.check_tags()
+
+    def check_tags(self) -> None:
+        """Raise `FormatError`, naming split, layer and sentence, for tags that cannot be learnt.
+
+        Every sentence has every layer, and the tags of a layer follow its scheme.
+        """
+        for split, sentences in self.splits.items():
             _check_layers(self, split, sentences)
             for layer in self.layers:
                 _check_tags(self, split, layer, [s.tags[layer] for s in sentences])
 
-# %% ../../nbs/tagging/01_sentences.ipynb #a469d07e
+# %% ../../nbs/tagging/01_sentences.ipynb #2982bdec
 def _unseen(corpus: Corpus) -> Iterable[Unseen]:
     known = {(k, tag) for s in corpus.train for k, tags in s.tags.items() for tag in tags}
     for split in ("dev", "test"):

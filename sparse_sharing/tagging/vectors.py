@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOOK', 'read_vectors']
 
-# %% ../../nbs/tagging/11_vectors.ipynb #1b1427f1
+# %% ../../nbs/tagging/11_vectors.ipynb #440ea88f
 import gzip
 import io
 import warnings
@@ -22,7 +22,7 @@ import numpy as np
 
 from .sentences import FormatError
 
-# %% ../../nbs/tagging/11_vectors.ipynb #15036a35
+# %% ../../nbs/tagging/11_vectors.ipynb #d90f7962
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     "The text of a file of vectors, as bytes."
@@ -43,7 +43,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
 
-# %% ../../nbs/tagging/11_vectors.ipynb #375971c8
+# %% ../../nbs/tagging/11_vectors.ipynb #77bf9a71
 LOOK = 100  # rows that show how wide a vector is
 
 
@@ -77,7 +77,7 @@ def _word(line: bytes, width: int, spaces: int) -> str:
         return parts
     raise ValueError(f"{spaces} numbers, where others have {width}")
 
-# %% ../../nbs/tagging/11_vectors.ipynb #67492559
+# %% ../../nbs/tagging/11_vectors.ipynb #662ab009
 class _Rows:
     "The wanted rows of a file, as they are met."
 
@@ -124,7 +124,17 @@ class _Rows:
             )
 
 
-def _read(path: Path, file: BinaryIO, wanted: set[str]) -> _Rows:
+def _counted(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    "The lines of an open file. Raises `FormatError` where an archive is damaged."
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            yield line
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(f"{path}:{number + 1}: {error}. Fetch the file again.") from None
+
+
+def _read(path: Path, file: Iterator[bytes], wanted: set[str]) -> _Rows:
     "All rows of an open file."
     raw = list(islice(file, LOOK))
     if not raw:
@@ -137,7 +147,7 @@ def _read(path: Path, file: BinaryIO, wanted: set[str]) -> _Rows:
     if width < 2:
         raise FormatError(
             f"{path}:{start + 1}: {width} numbers after the word. Text vectors have a word and its "
-            "numbers per line."
+            "numbers per line: give another file."
         )
     rows, last, number = _Rows(path, wanted, width), raw[-1], 0
     for number, line in enumerate(chain(raw, file), 1):
@@ -172,8 +182,8 @@ def read_vectors(
         raise FileNotFoundError(f"{path}: no such file. Give the path of vectors as text.")
     try:
         with _opened(path) as file:
-            rows = _read(path, file, set(words))
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path}: {error}. Fetch the file again.") from None
+            rows = _read(path, _counted(path, file), set(words))
+    except zipfile.BadZipFile as error:
+        raise FormatError(f"{path}:1: {error}. Fetch the file again.") from None
     rows.say_twice()
     return rows.vectors

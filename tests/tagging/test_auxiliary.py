@@ -23,7 +23,7 @@ from sparse_sharing.tagging.auxiliary import (
     with_related,
 )
 from sparse_sharing.tagging.batches import Vocabulary, encode
-from sparse_sharing.tagging.corpora import Corpus, Sentence
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 # What `python tests/test_auxiliary.py` prints. It changes when the task does, and then on purpose only.
 DIGEST = "f50999b197b3bfc46e9e07ec52b00228f250d6733f3d980e5370fbc50af72ecc"

@@ -40,27 +40,29 @@ class Sharing(nn.Module):
 
     def forward(
         self,
-        inputs: Any,  # whatever the encoder reads
+        *args: Any,  # whatever the encoder is called with
         task: str,  # whose part of the encoder and whose head to use
+        **kwargs: Any,  # whatever the encoder is called with
     ) -> Any:  # what that head gives
         "The task's head on the task's encoding. Raises `KeyError` for an unknown task."
         self._known(task)
-        return self.heads[task](self.encode(inputs, task))
+        return self.heads[task](self.encode(*args, task=task, **kwargs))
 
     def encode(
         self,
-        inputs: Any,  # whatever the encoder reads
+        *args: Any,  # whatever the encoder is called with
         task: str,  # whose part of the encoder to use
+        **kwargs: Any,  # whatever the encoder is called with
     ) -> Any:  # what the encoder gives
         "The inputs as the task's part of the encoder sees them."
         self._known(task)
         encoder = self.get_submodule(self._home(task))
         factors = self._factors.get(task)
         if not factors:
-            return encoder(inputs)
+            return encoder(*args, **kwargs)
         masked = {n: encoder.get_parameter(n) * factor for n, factor in factors.items()}
         masked |= {other: masked[n] for other, n in self._tied[task].items()}
-        return functional_call(encoder, masked, (inputs,), tie_weights=False)
+        return functional_call(encoder, masked, args, kwargs, tie_weights=False)
 
     def subnet(
         self,
@@ -215,10 +217,10 @@ class HierarchicalSharing(HardSharing):
                 )
         self.level = dict(level)
 
-    def encode(self, inputs: Any, task: str) -> Any:
-        x = self.encoder.get_submodule("stem")(inputs)
+    def encode(self, *args: Any, task: str, **kwargs: Any) -> Any:
+        x = self.encoder.get_submodule("stem")(*args, **kwargs)
         for layer in _layers(self.encoder)[: self.level[task]]:
-            x = layer(x, inputs)
+            x = layer(x, *args, **kwargs)
         return x
 
 # %% ../nbs/method/01_sharing.ipynb #01sharin-a9307d
@@ -241,14 +243,14 @@ class SoftSharing(Sharing):
             start.fill_diagonal_(own)
         self.mixing = nn.ParameterList(start.clone() for _ in layers)
 
-    def encode(self, inputs: Any, task: str) -> Any:
-        x = self.stem(inputs)
+    def encode(self, *args: Any, task: str, **kwargs: Any) -> Any:
+        x = self.stem(*args, **kwargs)
         n, depth = len(self.tasks), len(self.mixing)
         xs = [x] * n
         for i, alpha in enumerate(self.mixing):
             found = torch.stack(
                 [
-                    stack.get_submodule(str(i))(x, inputs)
+                    stack.get_submodule(str(i))(x, *args, **kwargs)
                     for stack, x in zip(self.stacks.values(), xs, strict=True)
                 ]
             )

@@ -90,8 +90,10 @@ def toy_task(name, size=48, inputs=ROWS, **changes):
     y = LABELS[name]
     parts = dict(
         batches=lambda rng: np.array_split(rng.permutation(size), size // 8),
-        loss=lambda model, rows: F.cross_entropy(model(inputs[rows], name), y[rows]),
-        score=lambda model: (model(inputs[48:], name).argmax(1) == y[48:]).double().mean().item(),
+        loss=lambda model, rows: F.cross_entropy(model(inputs[rows], task=name), y[rows]),
+        score=lambda model: (
+            (model(inputs[48:], task=name).argmax(1) == y[48:]).double().mean().item()
+        ),
         size=size,
     )
     return Task(name, **(parts | changes))
@@ -104,7 +106,7 @@ def any_task(name, inputs):
 
     def error(model, rows):
         chosen = inputs.index_select(axis, torch.as_tensor(rows))
-        return (model(chosen, name) - goal[rows]).square().mean()
+        return (model(chosen, task=name) - goal[rows]).square().mean()
 
     def batches(rng):
         return np.array_split(rng.permutation(6), 2)

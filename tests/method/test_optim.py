@@ -50,7 +50,7 @@ CASES = [
 def backward(model, inputs, task, clip=None):
     "The gradients of a task, and of no other."
     model.zero_grad()
-    (model(inputs, task) - 1).square().mean().backward()
+    (model(inputs, task=task) - 1).square().mean().backward()
     return clip_gradients(model, clip) if clip else None
 
 
@@ -162,7 +162,7 @@ class TestNothingOutsideTheSubnetMoves:
             ("a", [-1.5, -1], [1, 2]),  # v = 2 / 2 + 1 - 1 and 2 / 2 + 1 + 0
         ]:
             optimizer.zero_grad()
-            model(torch.ones(1, 2), task).sum().backward()
+            model(torch.ones(1, 2), task=task).sum().backward()
             optimizer.step(task)
             assert net.weight.tolist() == [weight]
             assert optimizer.state[net.weight]["velocity"].tolist() == [velocity]
@@ -282,7 +282,7 @@ GOALS = torch.randn(30, 2, generator=torch.Generator().manual_seed(1))
 
 def step_on(model, optimizer, ids, clip=5.0):
     model.zero_grad()
-    (model(ids, "a") - GOALS[ids]).square().sum().backward()
+    (model(ids, task="a") - GOALS[ids]).square().sum().backward()
     clip_gradients(model, clip)
     subnet_step(optimizer, model, "a")
 
@@ -306,7 +306,7 @@ class TestLazyTables:
                 stale += not close(lazy, dense)
                 lazy.eval(), dense.eval()
                 with torch.no_grad():
-                    assert torch.allclose(lazy(read, "a"), dense(read, "a"), atol=1e-5)
+                    assert torch.allclose(lazy(read, task="a"), dense(read, task="a"), atol=1e-5)
                     rows = lazy.encoder.words.weight[read] - dense.encoder.words.weight[read]
                     assert rows.abs().max() < 1e-5
                 lazy.train(), dense.train()
@@ -327,11 +327,11 @@ class TestLazyTables:
         optimizer = SubnetSGD(model, lr=1, momentum=0.5)
         for row in (0, 1, 1):
             optimizer.zero_grad()
-            model(torch.tensor([row]), "a").sum().backward()
+            model(torch.tensor([row]), task="a").sum().backward()
             optimizer.step("a")
         assert table.weight[0] == 0  # 1 - 1, and two updates wait
         with torch.no_grad():
-            model(torch.tensor([0]), "a")
+            model(torch.tensor([0]), task="a")
         assert table.weight[0] == -0.75  # - 1 / 2 - 1 / 4
         assert optimizer.state[table.weight]["velocity"].tolist() == [[0.25], [1.5]]
 
@@ -345,7 +345,7 @@ class TestLazyTables:
         del ours
         gc.collect()
         with torch.no_grad():
-            lazy(torch.arange(30), "a")
+            lazy(torch.arange(30), task="a")
         assert close(lazy, dense)
 
     def test_a_word_twice_in_a_batch(self):
@@ -361,7 +361,7 @@ class TestLazyTables:
         lazy, ours, dense, theirs = twins(0.01)
         for model, optimizer in ((lazy, ours), (dense, theirs)):
             for i in range(0, 60, 2):
-                losses = [(model(x, "a") - GOALS[x]).square().sum() for x in IDS[i : i + 2]]
+                losses = [(model(x, task="a") - GOALS[x]).square().sum() for x in IDS[i : i + 2]]
                 grads = [torch.autograd.grad(x, list(model.parameters())) for x in losses]
                 for found in grads:
                     for p, g in zip(model.parameters(), found, strict=True):
@@ -416,9 +416,9 @@ class TestLazyTables:
         copy = deepcopy(lazy)
         before = copied(copy)
         with torch.no_grad():
-            copy(torch.arange(30), "a")
+            copy(torch.arange(30), task="a")
             assert same(copied(copy), before)
-            lazy(torch.arange(30), "a")  # and the model still catches up
+            lazy(torch.arange(30), task="a")  # and the model still catches up
         assert not same(copied(lazy), before) and same(copied(copy), before)
         assert set(ours.state) <= set(lazy.parameters())
         second = SubnetSGD(copy)
@@ -466,7 +466,7 @@ class TestClipping:
         other = HardSharing(Words(lazy=False), deepcopy(tops))
         other.load_state_dict(model.state_dict())
         for m in (model, other):
-            m(torch.tensor(ids), task).square().sum().backward()
+            m(torch.tensor(ids), task=task).square().sum().backward()
         found = [p.grad for p in other.parameters() if p.grad is not None]
         assert 0 < len(found) < len(list(model.parameters()))
         norm = torch.cat([g.flatten() for g in found]).norm().item()
@@ -495,7 +495,7 @@ class TestClipping:
         model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, masks)
         for task, norm in {"a": 3, "b": 5}.items():
             model.zero_grad()
-            model(torch.tensor([[3.0, 4.0]]), task).sum().backward()
+            model(torch.tensor([[3.0, 4.0]]), task=task).sum().backward()
             assert clip_gradients(model, 1) == norm
         assert torch.allclose(net.weight.grad, torch.tensor([[0.6, 0.8]]))
 

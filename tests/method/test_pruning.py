@@ -268,7 +268,7 @@ class TestChain:
         tasks = [any_task(t, inputs) for t in "ab"]
         optimizer = SubnetSGD(model)
         fit(model, tasks, 2, optimizer=optimizer, keep="last", log=None)
-        model(torch.tensor([[1, 2]]), "a").sum().backward()
+        model(torch.tensor([[1, 2]]), task="a").sum().backward()
         optimizer.step("a")
         starts = []
         chain(model, tasks[0], make_optimizer=spying(starts))

@@ -73,9 +73,9 @@ class TestOneCall:
         b = Mask({"0.weight": torch.tensor([[False, False], [False, True]])})
         model = SparseSharing(net, heads, {"a": a, "b": b})
         x = torch.tensor([[1.0, 1.0]])
-        assert model(x, "a") == 6 + 10 * (3 + 4 - 6) + 100  # units: 1 + 5 and 3 + 4 - 6
-        assert model(x, "b") == 2 * 5 + 200  # units: 5 and, through the ReLU, 4 - 6
-        assert HardSharing(net, heads)(x, "a") == 8 + 10 * 1 + 100
+        assert model(x, task="a") == 6 + 10 * (3 + 4 - 6) + 100  # units: 1 + 5 and 3 + 4 - 6
+        assert model(x, task="b") == 2 * 5 + 200  # units: 5 and, through the ReLU, 4 - 6
+        assert HardSharing(net, heads)(x, task="a") == 8 + 10 * 1 + 100
         assert model.count_parameters() == 3 + 2  # the union of the masks, and the biases
 
     @each_encoder
@@ -91,15 +91,15 @@ class TestOneCall:
     def test_a_head_of_another_task_is_not_used(self):
         encoder, inputs, tops = seeded(mlp)
         model = HardSharing(encoder, tops).eval()
-        before = model(inputs, "a")
+        before = model(inputs, task="a")
         nn.init.zeros_(tops["b"].linear.weight)
-        assert same(model(inputs, "a"), before) and not same(model(inputs, "b"), before)
+        assert same(model(inputs, task="a"), before) and not same(model(inputs, task="b"), before)
 
     def test_unknown_task(self):
         model, inputs = sparse(mlp)
         for call in (model, model.encode):
             with pytest.raises(KeyError, match="'c'.*a, b"):
-                call(inputs, "c")
+                call(inputs, task="c")
         # the whole network would be a wrong answer, and a step would leave the subnet
         with pytest.raises(KeyError, match="'c'.*a, b"):
             model.subnet("c")
@@ -121,13 +121,13 @@ class TestMaskInTheForwardPass:
             for grad in (True, False):
                 with torch.set_grad_enabled(grad):
                     torch.manual_seed(1)
-                    outputs[task] = model(inputs, task)
+                    outputs[task] = model(inputs, task=task)
                     torch.manual_seed(1)
-                    assert torch.equal(outputs[task], alone(inputs, task))
+                    assert torch.equal(outputs[task], alone(inputs, task=task))
         assert not torch.equal(*outputs.values())
         whole = HardSharing(model.encoder, model.heads).train(training)
         torch.manual_seed(1)
-        assert not torch.equal(outputs["b"], whole(inputs, "b"))
+        assert not torch.equal(outputs["b"], whole(inputs, task="b"))
 
     def test_a_tied_weight_is_masked_wherever_it_is_used(self):
         class Tied(nn.Module):
@@ -145,9 +145,9 @@ class TestMaskInTheForwardPass:
         for task, mask in model.masks.items():
             alone = zeroed(encoder, mask)
             assert alone.down.weight is alone.up.weight
-            assert torch.equal(model.encode(x, task), alone(x))
+            assert torch.equal(model.encode(x, task=task), alone(x))
             model.zero_grad()
-            model.encode(x, task).sum().backward()
+            model.encode(x, task=task).sum().backward()
             alone(x).sum().backward()
             inside = mask["up.weight"]
             assert torch.allclose(encoder.up.weight.grad, alone.up.weight.grad * inside, atol=1e-6)
@@ -157,7 +157,7 @@ class TestMaskInTheForwardPass:
     def test_it_leaves_the_weights_alone(self, make):
         model, inputs = sparse(make)
         before = copied(model)
-        model(inputs, "a").sum().backward()
+        model(inputs, task="a").sum().backward()
         assert same(copied(model), before)
         assert all(p.is_leaf and isinstance(p, nn.Parameter) for p in model.parameters())
 
@@ -168,7 +168,7 @@ class TestMaskInTheForwardPass:
         alone = HardSharing(zeroed(model.encoder, model.masks["a"]), heads()).eval()
         alone.heads.load_state_dict(model.heads.state_dict())
         for m in (model, alone):
-            m(inputs, "a").square().sum().backward()
+            m(inputs, task="a").square().sum().backward()
         inside = model.subnet("a")
         assert set(inside) == {f"encoder.{n}" for n in prunable(model.encoder)}
         for name, p in model.named_parameters():
@@ -193,7 +193,7 @@ class TestMaskInTheForwardPass:
         for model in models:
             torch.manual_seed(1)
             model.zero_grad()
-            model(inputs, "a").square().sum().backward()
+            model(inputs, task="a").square().sum().backward()
             grads.append(
                 {n: p.grad.to_dense() for n, p in model.named_parameters() if "b" not in n}
             )
@@ -204,15 +204,15 @@ class TestMaskInTheForwardPass:
         mask = Mask.random(encoder, 0.5, torch.Generator().manual_seed(0), ["3.weight"])
         model = SparseSharing(encoder, tops, dict.fromkeys("ab", mask)).eval()
         assert set(model.subnet("a")) == {"encoder.3.weight"}
-        assert torch.equal(model(inputs, "a"), tops["a"](zeroed(encoder, mask)(inputs)))
+        assert torch.equal(model(inputs, task="a"), tops["a"](zeroed(encoder, mask)(inputs)))
 
     def test_masks_are_copied(self):
         encoder, inputs, tops = seeded(mlp)
         masks = masks_of(encoder)
         model = SparseSharing(encoder, tops, masks).eval()
-        before = model(inputs, "a")
+        before = model(inputs, task="a")
         masks["a"] = masks["b"]
-        assert same(model(inputs, "a"), before)
+        assert same(model(inputs, task="a"), before)
 
 
 class TestFollowingTheWeights:
@@ -220,40 +220,40 @@ class TestFollowingTheWeights:
     def test_another_number_type(self, make):
         model, inputs = sparse(make)
         model.eval()
-        single = model(inputs, "a")
+        single = model(inputs, task="a")
         double = model.to(torch.float64)(
-            inputs.double() if inputs.is_floating_point() else inputs, "a"
+            inputs.double() if inputs.is_floating_point() else inputs, task="a"
         )
         assert {f.dtype for f in model.subnet("a").values()} == {torch.float64}
         assert double.dtype == torch.float64 and torch.allclose(double.float(), single, atol=1e-5)
-        back = model.float()(inputs, "a")
+        back = model.float()(inputs, task="a")
         assert back.dtype == torch.float32 and torch.allclose(back, single, atol=1e-6)
 
     def test_single_task_factors_follow_too(self):
         encoder, inputs, tops = seeded(mlp)
         model = SingleTask(encoder, tops, masks_of(encoder)).double()
-        assert model(inputs.double(), "b").dtype == torch.float64
+        assert model(inputs.double(), task="b").dtype == torch.float64
 
     @each_encoder
     def test_a_copy_is_another_model_that_says_the_same(self, make):
         model, inputs = sparse(make)
         model.eval()
-        before = model(inputs, "a")
+        before = model(inputs, task="a")
         copy = deepcopy(model)
-        assert same(copy(inputs, "a"), before)
+        assert same(copy(inputs, task="a"), before)
         with torch.no_grad():
             for p in copy.parameters():
                 p.add_(1)
         for factor in copy.subnet("a").values():
             factor.zero_()
-        assert same(model(inputs, "a"), before) and not same(copy(inputs, "a"), before)
+        assert same(model(inputs, task="a"), before) and not same(copy(inputs, task="a"), before)
 
     def test_state_can_be_moved_between_systems_of_one_encoder(self):
         dense, inputs = hard(mlp, seed=1)
         masked, _ = sparse(mlp, seed=2)
         masked.load_state_dict(dense.state_dict())
         alone = HardSharing(zeroed(dense.encoder, masked.masks["a"]), dense.heads)
-        assert torch.equal(masked.eval()(inputs, "a"), alone.eval()(inputs, "a"))
+        assert torch.equal(masked.eval()(inputs, task="a"), alone.eval()(inputs, task="a"))
 
 
 class TestErrors:
@@ -300,15 +300,15 @@ class TestSingleTask:
     def test_each_task_has_a_copy_of_the_same_encoder(self, make):
         encoder, inputs, tops = seeded(make)
         model, dense = SingleTask(encoder, tops).eval(), HardSharing(encoder, tops).eval()
-        assert all(same(model(inputs, t), dense(inputs, t)) for t in "ab")
-        model(inputs, "a").sum().backward()
+        assert all(same(model(inputs, task=t), dense(inputs, task=t)) for t in "ab")
+        model(inputs, task="a").sum().backward()
         used = {n for n, p in model.named_parameters() if p.grad is not None}
         assert used and all(n.startswith(("encoders.a.", "heads.a.")) for n in used)
         assert all(p.grad is None for p in encoder.parameters())
         with torch.no_grad():
             next(model.encoders["a"].parameters()).add_(1)
-        assert same(model(inputs, "b"), dense(inputs, "b"))
-        assert not same(model(inputs, "a"), dense(inputs, "a"))
+        assert same(model(inputs, task="b"), dense(inputs, task="b"))
+        assert not same(model(inputs, task="a"), dense(inputs, task="a"))
 
     @each_encoder
     def test_subnets(self, make):
@@ -317,9 +317,9 @@ class TestSingleTask:
         model, shared = SingleTask(encoder, tops, masks), SparseSharing(encoder, tops, masks)
         for task in "ab":
             torch.manual_seed(1)
-            alone = model(inputs, task)
+            alone = model(inputs, task=task)
             torch.manual_seed(1)
-            assert torch.equal(alone, shared(inputs, task))
+            assert torch.equal(alone, shared(inputs, task=task))
             assert set(model.subnet(task)) == {f"encoders.{task}.{n}" for n in masks[task]}
             assert set(model.subnet(task)) <= dict(model.named_parameters()).keys()
 
@@ -331,8 +331,8 @@ class TestLayers:
         by_hand = [tower.stem(x)]
         for layer in tower.layers:
             by_hand.append(layer(by_hand[-1], x))
-        assert all(same(model(x, t), by_hand[z]) for t, z in {"a": 1, "b": 3, "c": 2}.items())
-        model(x, "a").sum().backward()
+        assert all(same(model(x, task=t), by_hand[z]) for t, z in {"a": 1, "b": 3, "c": 2}.items())
+        model(x, task="a").sum().backward()
         assert all(p.grad is None for p in tower.layers[1:].parameters())
 
     def test_soft_sharing_by_its_formula(self):
@@ -351,13 +351,13 @@ class TestLayers:
                 for k, t in enumerate("abc")
             }
         for t in "abc":
-            assert torch.allclose(model(x, t), xs[t], atol=1e-5)
+            assert torch.allclose(model(x, task=t), xs[t], atol=1e-5)
 
     def test_soft_sharing_starts_as_the_encoder(self):
         tower, x = Tower(2), torch.randn(4, 8)
         model = SoftSharing(tower, heads(), own=0.8)
         for t in "ab":  # equal copies: any mixture of them is the same
-            assert torch.allclose(model(x, t), model.heads[t](tower(x)), atol=1e-5)
+            assert torch.allclose(model(x, task=t), model.heads[t](tower(x)), atol=1e-5)
         assert torch.allclose(model.mixing[0], torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
         assert SoftSharing(tower, {"a": Head()}).mixing[0].tolist() == [[1]]
 

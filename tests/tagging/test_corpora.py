@@ -77,7 +77,11 @@ def test_conll2003_is_found_by_its_names(here, names):
 
 @pytest.mark.parametrize("read", [read_conll2003, read_corpus])
 def test_conll2003_warns_of_unseen_tags(here, read):
-    for name, text in [("train", ROW), ("testa", ROW), ("testb", f"{ROW}\n" + "b NN I-ADJP O\n" * 2)]:
+    for name, text in [
+        ("train", ROW),
+        ("testa", ROW),
+        ("testb", f"{ROW}\n" + "b NN I-ADJP O\n" * 2),
+    ]:
         (here / f"eng.{name}").write_text(text)
     with pytest.warns(UserWarning) as caught:
         got = read(".")

@@ -111,7 +111,9 @@ def test_a_corpus_is_read_as_declared(folder):
     corpus = read_columns(".", **DECLARED)
     assert (corpus.name, corpus.layers) == ("columns", ("pos", "ner"))
     assert corpus.dev == [
-        Sentence(("Ada", "Moss", "fell"), {"pos": ("NNP", "NNP", "VBD"), "ner": ("B-PER", "E-PER", "O")})
+        Sentence(
+            ("Ada", "Moss", "fell"), {"pos": ("NNP", "NNP", "VBD"), "ner": ("B-PER", "E-PER", "O")}
+        )
     ]
     assert (corpus.scheme("ner"), corpus.scheme("pos")) == ("bioes", "none")
     corpus.check()
@@ -155,7 +157,11 @@ def test_a_warning_for_tags_that_training_lacks(folder):
     [
         ("dev", "", "dev.tsv:1: no sentence in this file. Give one with a word per line."),
         ("test", "\n\n", "test.tsv:1: no sentence in this file. Give one with a word per line."),
-        ("dev", "Ada\nfell\n", "dev.tsv:1: expected 3 columns (word pos ner), found 1. Text without"),
+        (
+            "dev",
+            "Ada\nfell\n",
+            "dev.tsv:1: expected 3 columns (word pos ner), found 1. Text without",
+        ),
         ("test", "Ada\tNNP\n", "test.tsv:1: expected 3 columns (word pos ner), found 2. Mend"),
         ("dev", "Ada\tNNP\t\n", "dev.tsv:1: the ner field is empty. Fill it in, or mend the"),
         ("dev", "Ada\t\tO\n", "dev.tsv:1: the pos field is empty. Fill it in, or mend the tabs."),

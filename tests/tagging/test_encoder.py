@@ -220,7 +220,7 @@ class TestEncoder:
 
         def gradients(ids):
             batch = SPLIT.batch(np.array(ids))
-            scores = model(batch, "pos").log_softmax(2)[: SPLIT.lengths[1], 0, 0]
+            scores = model(batch, task="pos").log_softmax(2)[: SPLIT.lengths[1], 0, 0]
             model.zero_grad()
             scores.sum().backward()
             return {
@@ -310,7 +310,7 @@ class TestInsideAMask:
         mask = Mask.random(encoder, 0.5, torch.Generator().manual_seed(1))
         model = SparseSharing(encoder, {"pos": linear_head(3, SMALL)}, {"pos": mask}).eval()
         batch = SPLIT.batch(ALL)
-        masked = model.encode(batch, "pos")
+        masked = model.encode(batch, task="pos")
         dense = encoder(batch)
         with torch.no_grad():
             for name, p in encoder.named_parameters():

@@ -67,7 +67,9 @@ class TestGlove:
             read_vectors(path, ["river"])
         message = str(error.value)
         assert message.startswith(f"{path}:{line}: ") and what in message
-        assert re.search("Fetch|download|Convert|give another", message), "it does not say what to do"
+        assert re.search("Fetch|download|Convert|give another", message), (
+            "it does not say what to do"
+        )
 
     @pytest.mark.parametrize(
         "damage",

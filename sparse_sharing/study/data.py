@@ -318,7 +318,9 @@ def final_scores(
         gold, free = by_sentence(part.tags[task]), by_sentence(predictions.free[split])
         scores = _metrics(scheme, gold, free)
         if split in predictions.legal:
-            scores["f1_legal"] = metrics.span_f1(gold, by_sentence(predictions.legal[split]), scheme)
+            scores["f1_legal"] = metrics.span_f1(
+                gold, by_sentence(predictions.legal[split]), scheme
+            )
         for metric, score in scores.items():
             rows.setdefault(("", metric), dict(metric=metric))[split] = score
         for genre in sorted(set(genres) - {""}):

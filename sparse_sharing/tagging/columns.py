@@ -74,7 +74,8 @@ class _Spans:
             if not self.follows(source):
                 word, what = self.first_break(source)
                 raise self.problem(
-                    word, f"{self.layer} tag {what}, which was declared. Declare another, or mend it."
+                    word,
+                    f"{self.layer} tag {what}, which was declared. Declare another, or mend it.",
                 )
             return source
         return self.recognised(distinct)

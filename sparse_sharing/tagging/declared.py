@@ -162,7 +162,7 @@ def read_columns(
             train, read[split] = hold_out(train, share)
             if not train:
                 raise FormatError(f"{path}: nothing is left to train on. Hold out less.")
-    return warned(Corpus(name, train, read["dev"], read["test"], how.kept))
+    return warned(Corpus(name, train, read["dev"], read["test"], schemes=how.kept))
 
 
 def _sentences(split: str, files: list[Path] | float, how: Layout) -> list[Sentence]:

@@ -349,7 +349,11 @@ def annotate(
 
     return Sentence(
         (first[0].upper() + first[1:], *rest),
-        {"pos": tuple(tag for _, tag in leaves), "chunk": bio2("["), "ner": convert(bio2("{"), "iob2", "bioes")},
+        {
+            "pos": tuple(tag for _, tag in leaves),
+            "chunk": bio2("["),
+            "ner": convert(bio2("{"), "iob2", "bioes"),
+        },
     )
 
 # %% ../../nbs/tagging/09_generated.ipynb #f350abf2
@@ -386,4 +390,4 @@ def generate(
     if min(sizes.values()) < 1:
         raise ValueError(f"sizes {sizes}: every split needs at least one sentence")
     splits = {s: [annotate(m) for m in derivations(n, s, seed)] for s, n in sizes.items()}
-    return Corpus("generated", **splits)
+    return Corpus("generated", splits["train"], splits["dev"], splits["test"])

@@ -51,7 +51,9 @@ def read_text(
             "for instance with iconv -f latin1 -t utf-8, or name its encoding."
         ) from e
     except LookupError:
-        raise ValueError(f"no encoding is called {encoding!r}: take utf-8 or latin-1, say") from None
+        raise ValueError(
+            f"no encoding is called {encoding!r}: take utf-8 or latin-1, say"
+        ) from None
 
 
 def rows(
@@ -204,7 +206,9 @@ class _Lines:
         cells = first.split("\t")
         self.treebank = self.tabs and len(cells) == 10 and bool(_ID.fullmatch(cells[0]))
         self.mark = mark or ("#" if self.treebank else "")
-        self.separator = "\t" if self.tabs else {"": " ", "space": " "}.get(how.delimiter, how.delimiter)
+        self.separator = (
+            "\t" if self.tabs else {"": " ", "space": " "}.get(how.delimiter, how.delimiter)
+        )
 
     @staticmethod
     def _shows(line: str, mark: str) -> bool:
@@ -246,7 +250,9 @@ class _Lines:
             if name == "_":
                 continue
             if not cell:
-                return self.problem(number, f"the {name} field is empty. Fill it in, or mend the tabs.")
+                return self.problem(
+                    number, f"the {name} field is empty. Fill it in, or mend the tabs."
+                )
             if name != "word" and any(c.isspace() for c in cell):
                 return self.problem(
                     number, f"{cell!r} is no {name} tag: it holds white space. Mend the separators."
@@ -278,7 +284,9 @@ class _Lines:
             if self.treebank:
                 match = _ID.fullmatch(fields[0])
                 if match is None or (match[2] is None and int(match[1]) != before + 1):
-                    what = f"word number {fields[0]} follows number {before}. Put back what is lost."
+                    what = (
+                        f"word number {fields[0]} follows number {before}. Put back what is lost."
+                    )
                     yield number, self.problem(number, what)
                     before = int(match[1]) if match else before + 1
                     continue

@@ -93,7 +93,9 @@ def span_f1(
     """
     _check_sentences(gold, predicted)
     if scheme in ("bilou", "io"):
-        gold, predicted = ([[in_bies(t, scheme) for t in s] for s in side] for side in (gold, predicted))
+        gold, predicted = (
+            [[in_bies(t, scheme) for t in s] for s in side] for side in (gold, predicted)
+        )
     return 100.0 * float(f1_score(_as_lists(gold), _as_lists(predicted), zero_division=0))
 
 # %% ../../nbs/tagging/15_metrics.ipynb #15scorin-28488d

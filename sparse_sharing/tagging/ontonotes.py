@@ -292,4 +292,6 @@ def ontonotes_corpus(
             "Give the folder that train, development and test lie in."
         )
     masc = all("masc" in document.split("/") for document, _ in seen)
-    return Corpus("masc" if masc else "ontonotes", **_usable(folder, splits))
+    usable = _usable(folder, splits)
+    name = "masc" if masc else "ontonotes"
+    return Corpus(name, usable["train"], usable["dev"], usable["test"])

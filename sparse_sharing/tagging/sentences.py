@@ -68,7 +68,9 @@ class Corpus:
     train: list[Sentence]  # what models learn from
     dev: list[Sentence]  # what epochs and subnets are chosen on
     test: list[Sentence]  # what is scored once, at the end
-    schemes: Mapping[str, str] = field(default_factory=lambda: SPANS)  # layer -> its scheme
+    schemes: Mapping[str, str] = field(  # layer -> its scheme
+        default_factory=lambda: SPANS, kw_only=True
+    )
 
     @property
     def splits(self) -> dict[str, list[Sentence]]:

@@ -126,12 +126,13 @@ class _Rows:
 
 def _counted(path: Path, file: BinaryIO) -> Iterator[bytes]:
     "The lines of an open file. Raises `FormatError` where an archive is damaged."
-    number = 0
+    number = 1
     try:
-        for number, line in enumerate(file, 1):
+        for line in file:
             yield line
+            number += 1
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path}:{number + 1}: {error}. Fetch the file again.") from None
+        raise FormatError(f"{path}:{number}: {error}. Fetch the file again.") from None
 
 
 def _read(path: Path, file: Iterator[bytes], wanted: set[str]) -> _Rows:

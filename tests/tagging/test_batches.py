@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_sharing.tagging.batches import Vocabulary, coverage, encode
-from sparse_sharing.tagging.sentences import Corpus, FormatError, Sentence
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 properties = settings(deadline=None, max_examples=60)
 

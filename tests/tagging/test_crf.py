@@ -18,8 +18,6 @@ from sparse_sharing.sharing import HardSharing, SparseSharing
 from sparse_sharing.tagging import crf
 from sparse_sharing.tagging.batches import Vocabulary, encode
 from sparse_sharing.tagging.corpora import read_conll2003
-from sparse_sharing.tagging.schemes import breaks
-from sparse_sharing.tagging.sentences import Corpus, Sentence
 from sparse_sharing.tagging.crf import (
     FORBIDDEN,
     CRFHead,
@@ -31,6 +29,8 @@ from sparse_sharing.tagging.crf import (
     viterbi,
 )
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
+from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 BIOES = ["B-X", "E-X", "I-X", "O", "S-X"]
 TAGS = {

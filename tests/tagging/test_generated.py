@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from sparse_sharing.tagging import generated
-from sparse_sharing.tagging.schemes import breaks
 from sparse_sharing.tagging.generated import (
     CLOSED,
     FEATURES,
@@ -26,6 +25,7 @@ from sparse_sharing.tagging.generated import (
     spans,
     stems,
 )
+from sparse_sharing.tagging.schemes import breaks
 
 ROOT = Path(__file__).resolve().parents[1]
 PENN = set(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sparse_sharing.tagging.ptb import ptb_corpus, read_ptb
 from sparse_sharing.tagging.columns import read_conll
+from sparse_sharing.tagging.ptb import ptb_corpus, read_ptb
 from sparse_sharing.tagging.schemes import breaks
 from sparse_sharing.tagging.sentences import FormatError
 

@@ -78,7 +78,7 @@ def test_unseen_tags_are_counted():
 def spans(tags, **schemes):
     "A corpus with one sentence in every split."
     s = Sentence(tuple("abcd"[: len(tags)]), {"x": tuple(tags)})
-    return Corpus("c", [s], [s], [s], schemes)
+    return Corpus("c", [s], [s], [s], schemes=schemes)
 
 
 def test_a_layer_of_another_scheme_has_another_checksum():

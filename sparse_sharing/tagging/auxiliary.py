@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['with_positions', 'entity_types', 'deal', 'Invented', 'places', 'with_related']
 
-# %% ../../nbs/tagging/10_auxiliary.ipynb #c8530ace
+# %% ../../nbs/tagging/10_auxiliary.ipynb #ab793580
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from .schemes import NONE
 from .sentences import Corpus, Sentence
 
-# %% ../../nbs/tagging/10_auxiliary.ipynb #7f5d6e90
+# %% ../../nbs/tagging/10_auxiliary.ipynb #7246ea83
 def _add(corpus: Corpus, layer: str, tag: Callable[[Sentence], Iterable[str]]) -> Corpus:
     "The corpus with one more layer. Raises `ValueError` if it is there already."
     if any(layer in s.tags for split in corpus.splits.values() for s in split):
@@ -32,7 +32,7 @@ def with_positions(
     "Add the position of each word in its sentence, from 0. Raises `ValueError` if there is a layer `pp`."
     return _add(corpus, "pp", lambda s: map(str, range(len(s.words))))
 
-# %% ../../nbs/tagging/10_auxiliary.ipynb #910a7aa2
+# %% ../../nbs/tagging/10_auxiliary.ipynb #a65dcdb2
 def entity_types(
     sentence: Sentence,  # with the layer `ner`
 ) -> list[str]:  # PER, LOC, ...; `O` outside
@@ -49,7 +49,7 @@ def _cue(words: Sequence[str], i: int) -> str:
     "What tells the type of an invented entity."
     return words[i - 2][0].lower() if i > 1 else ""
 
-# %% ../../nbs/tagging/10_auxiliary.ipynb #b758814c
+# %% ../../nbs/tagging/10_auxiliary.ipynb #90421afb
 def deal(
     counts: Mapping[str, int],  # key -> words that have it
     wanted: Mapping[str, float],  # label -> words it should get
@@ -61,7 +61,7 @@ def deal(
         lacks[found[key]] -= counts[key]
     return found
 
-# %% ../../nbs/tagging/10_auxiliary.ipynb #9e3a1a08
+# %% ../../nbs/tagging/10_auxiliary.ipynb #b318333a
 @dataclass(frozen=True)
 class Invented:
     "The unrelated end: entities that have nothing to do with the real ones, but are as many."
@@ -104,7 +104,7 @@ class Invented:
             for i, w in enumerate(sentence.words)
         ]
 
-# %% ../../nbs/tagging/10_auxiliary.ipynb #e5c547c0
+# %% ../../nbs/tagging/10_auxiliary.ipynb #7f56a878
 def _lot(start: str) -> float:
     "A number from 0 to 1 that looks random, the same on every machine."
     return int.from_bytes(hashlib.sha256(start.encode()).digest()[:6], "big") / 2**48

@@ -137,7 +137,7 @@ def span_f1_strict(
     return 100.0 * float(f1_score(*lists, mode="strict", scheme=rules, zero_division=0))
 
 # %% ../../nbs/tagging/15_metrics.ipynb #15scorin-a10002
-Span = tuple[int, int | None, str]  # first word, last word + 1 (None: written without), type
+Span = tuple[int, int, str]  # first word, last word + 1, type
 Reader = Callable[[Sequence[str]], set[Span]]  # the tags of one sentence -> its spans
 
 
@@ -174,10 +174,10 @@ def _read_single_bioes(tags: Sequence[str]) -> set[Span]:
         if open_type:
             spans.add((first, i + 1 if letter == "E" else i, open_type))
         if letter == "S":
-            spans.add((i, None, type_))
+            spans.add((i, i + 1, type_))
         first, open_type = i, type_ if letter == "B" else ""
     if open_type:
-        spans.add((first, None, open_type))
+        spans.add((first, first + 1, open_type))
     return spans
 
 
@@ -192,7 +192,7 @@ def _read_single_bio2(tags: Sequence[str]) -> set[Span]:
             spans.add((first, i, open_type))
         first, open_type = i, type_ if letter == "B" else ""
     if open_type:
-        spans.add((first, None, open_type))
+        spans.add((first, first + 1, open_type))
     return spans
 
 # %% ../../nbs/tagging/15_metrics.ipynb #15scorin-a10005

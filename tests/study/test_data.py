@@ -221,7 +221,7 @@ class TestPrediction:
             return
         scores = [
             F.log_softmax(
-                trained(data.splits["chunk"]["train"].batch(np.array([i])), "chunk")[:, 0], 1
+                trained(data.splits["chunk"]["train"].batch(np.array([i])), task="chunk")[:, 0], 1
             )
             for i in batch.sentences
         ]
@@ -361,7 +361,7 @@ class TestSeparateCorpora:
         data, corpora = separate
         checksums = {c.checksum for c in corpora.values()}
         assert len(checksums) == 3
-        text = "".join(data_module._only(corpora[t], [t]).checksum for t in corpora)
+        text = "".join(corpora[t].with_layers([t]).checksum for t in corpora)
         assert data.about["checksum"] == text and len(text) == 3 * 64
 
     def test_the_vocabulary_is_that_of_all_training_splits(self, separate):

@@ -302,7 +302,7 @@ class Tagger:
             raise Damaged(folder / _WEIGHTS, f"it is not the one that {_ABOUT} beside it speaks of")
         try:
             model, vocab = _restored(content, tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise Damaged(folder / _ABOUT, error) from error
         return cls(model.to(device).eval(), vocab, content["about"], device)
 

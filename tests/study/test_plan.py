@@ -385,6 +385,7 @@ def study(request):
     return request.getfixturevalue(request.param)
 
 
+@pytest.mark.e2e
 class TestStudies:
     def test_every_system_has_its_rows(self, study):
         "When all is done: a row for each metric of each task that it serves."

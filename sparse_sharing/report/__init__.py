@@ -1,6 +1,10 @@
 "Reports: the results of an experiment, as tables and figures beside the paper's."
 
-from .tables import (
+from ..extras import require
+
+require("study", "pandas", "jinja2", "matplotlib", "seaborn", "scipy")
+
+from .tables import (  # noqa: E402
     Results,
     cost_table,
     density_table,

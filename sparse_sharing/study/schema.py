@@ -103,12 +103,15 @@ def in_order(
     keys: Iterable[Key],
 ) -> list[Key]:
     "Keys in the order of a table."
-    names = [*SYSTEMS, ""]
+    systems, tasks = [*SYSTEMS, ""], list(paper.TASKS)
 
-    def place(key: Key) -> tuple[int, str, int, str, tuple[str, ...]]:
-        rank = names.index(key.system) if key.system in names else len(names)
+    def rank(names: list[str], name: str) -> int:
+        return names.index(name) if name in names else len(names)
+
+    def place(key: Key) -> tuple[int, str, int, str, list[int], tuple[str, ...]]:
         level = -1 if key.level is None else key.level
-        return rank, key.system, level, key.variant, key.tasks
+        served = [rank(tasks, task) for task in key.tasks]
+        return rank(systems, key.system), key.system, level, key.variant, served, key.tasks
 
     return sorted(set(keys), key=place)
 

@@ -20,7 +20,8 @@ from sparse_sharing.report.claims import (
     verdict,
     verdict_table,
 )
-from sparse_sharing.report.tables import Results
+from sparse_sharing.report.results import Results
+from sparse_sharing.study.schema import Key
 
 hundredths = st.integers(-500, 500).map(lambda n: n / 100)
 some = st.lists(hundredths, min_size=2, max_size=9)
@@ -31,8 +32,9 @@ OPPOSITE = {"supported": "contradicted", "contradicted": "supported"}
 
 def results(scores, experiment="exp1"):
     "Results from {(system, task): {seed: score}}; strict F1 is there as well, and absurd."
+    what = dict(variant="", level=None, tasks="pos+ner")
     rows = [
-        dict(system=system, task=task, seed=seed, metric=metric, test=test, dev=test + seed)
+        dict(what, system=system, task=task, seed=seed, metric=metric, test=test, dev=test + seed)
         for (system, task), by_seed in scores.items()
         for seed, score in by_seed.items()
         for metric, test in [("accuracy" if task == "pos" else "f1", score), ("f1_strict", 1.0)]
@@ -274,10 +276,14 @@ def test_a_score_that_is_missing_makes_no_pair(r):
 
 
 def test_differences_name_what_is_missing(r):
-    with pytest.raises(ValueError, match="soft and single have no seed in common in pos"):
+    with pytest.raises(
+        ValueError, match="Soft sharing and Single task have no seed in common in pos"
+    ):
         differences(r, "soft", "single", "pos")
     late = replace(r, results=r.results.query("system != 'hard' or seed != 2"))
-    with pytest.raises(ValueError, match="hard and sparse have no seed in common with all tasks"):
+    with pytest.raises(
+        ValueError, match="Hard sharing and Sparse sharing have no seed in common with all"
+    ):
         differences(late, "hard", "sparse")
     with pytest.raises(ValueError, match="no system 'spares': there are .*sparse"):
         differences(r, "spares", "single")
@@ -327,27 +333,57 @@ def test_a_table_where_the_paper_has_no_numbers(r):
     assert "Δ paper" not in data and data["verdict"].iloc[4] == "supported"
 
 
-def overlaps(**groups):
-    "A table of overlap ratios from group=by seed."
-    rows = [(name, s, x) for name, by_seed in groups.items() for s, x in by_seed.items()]
-    return pd.DataFrame(rows, columns=["tasks", "seed", "overlap"])
+def overlaps(groups):
+    "A table of overlap ratios from {masks: {seed: ratio}}."
+    rows = [
+        ("+".join(key.tasks), key.variant, key.level, seed, ratio)
+        for key, by_seed in groups.items()
+        for seed, ratio in by_seed.items()
+    ]
+    return pd.DataFrame(rows, columns=["tasks", "variant", "level", "seed", "overlap"])
+
+
+POS_CHUNK, NER_CHUNK = Key(tasks=("pos", "chunk")), Key(tasks=("ner", "chunk"))
 
 
 def test_claims_about_masks(r):
-    both = {"pos-chunk": {0: 0.5, 1: 0.75, 3: 0.5}, "chunk-ner": {1: 0.5, 0: 0.5, 2: 0.25}}
-    with_masks = replace(r, overlap=overlaps(**both))
-    points = differences(with_masks, "pos-chunk", "chunk-ner", column="overlap")
+    both = {POS_CHUNK: {0: 0.5, 1: 0.75, 3: 0.5}, NER_CHUNK: {1: 0.5, 0: 0.5, 2: 0.25}}
+    with_masks = replace(r, overlap=overlaps(both))
+    points = differences(with_masks, POS_CHUNK, NER_CHUNK, column="overlap")
     assert points.to_dict() == {0: 0, 1: 25}
-    claim = Claim("closer", "pos-chunk", "chunk-ner")
+    claim = Claim("closer", POS_CHUNK, NER_CHUNK)
     data = verdict_table(with_masks, [claim], column="overlap").data
     assert data["Δ"].iloc[0] == 12.5 and data["seeds"].iloc[0] == 2
     assert data["Δ paper"].iloc[0] == pytest.approx(30)  # Table 7: 0.50 and 0.20
     with pytest.raises(
-        ValueError, match="no group of masks 'pos-ner': there are chunk-ner, pos-ch"
+        ValueError, match="no group of masks 'POS & NER': there are NER & Chunking, POS & Chu"
     ):
-        differences(with_masks, "pos-chunk", "pos-ner", column="overlap")
+        differences(with_masks, POS_CHUNK, Key(tasks=("pos", "ner")), column="overlap")
     with pytest.raises(ValueError, match="not of 'pos'"):
-        differences(with_masks, "pos-chunk", "chunk-ner", "pos", column="overlap")
+        differences(with_masks, POS_CHUNK, NER_CHUNK, "pos", column="overlap")
+
+
+def test_masks_of_one_task_and_of_other_rounds_are_others(r):
+    again = Key(tasks=("pos",), variant="same warmup")
+    late = replace(POS_CHUNK, level=5)
+    with_masks = replace(
+        r, overlap=overlaps({again: {0: 0.9}, POS_CHUNK: {0: 0.5}, late: {0: 0.4}})
+    )
+    for other, gap in ((POS_CHUNK, 40), (late, 50)):
+        assert differences(with_masks, again, other, column="overlap").tolist() == [
+            pytest.approx(gap)
+        ]
+
+
+def test_levels_and_pairs_are_systems_of_their_own(r):
+    at_five = r.results.query("system == 'sparse'").assign(level=5.0, test=lambda t: t["test"] + 1)
+    pair = r.results.query("system == 'hard' and task == 'pos'").assign(tasks="pos")
+    more = replace(r, results=pd.concat([r.results, at_five, pair]))
+    gap = differences(more, Key("sparse", level=5), "sparse", "pos")
+    assert gap.tolist() == [pytest.approx(1)] * 6
+    assert differences(more, Key("hard", ("pos",)), "hard", "pos").tolist() == [0, 0]
+    with pytest.raises(ValueError, match="no system 'Sparse sharing, 9': there are .*sharing, 5"):
+        differences(more, Key("sparse", level=9), "sparse")
 
 
 def test_a_table_with_a_slip_stops(r):

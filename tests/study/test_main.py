@@ -14,7 +14,7 @@ import papermill
 import pytest
 from filelock import FileLock
 from helpers import ROOT
-from studies import SMALL, TINY, check_same_study, in_threads, perform_killed
+from studies import SMALL, TINY, check_same_study, in_threads, perform_killed, plan
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, load_json, save_json
@@ -23,10 +23,11 @@ from sparse_sharing.study import data as data_module
 from sparse_sharing.study import minutes, rebuild, run, status
 from sparse_sharing.study.config import PRESETS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
-from sparse_sharing.study.main import COLUMNS, write_tables
 from sparse_sharing.study.overlaps import part_overlaps
-from sparse_sharing.study.plan import plan
-from sparse_sharing.study.units import MASK, WEIGHTS, load_result, made_with
+from sparse_sharing.study.runner import made_with
+from sparse_sharing.study.schema import COLUMNS
+from sparse_sharing.study.tables import write_tables
+from sparse_sharing.study.units import MASK, WEIGHTS, load_result
 from sparse_sharing.tagging.corpora import Corpus, read_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
@@ -317,7 +318,7 @@ class TestRunningAgain:
     def test_a_longer_experiment_uses_what_is_there(self, experiment, home):
         "Only what differs is trained: another round, and what takes its mask."
         before = {p.name for p in (home / "units").iterdir()}
-        logs = {p: p.read_bytes() for p in (home / "units").glob("*/log.txt")}
+        logs = {p: p.read_bytes() for p in (home / "units").glob("*/log.jsonl")}
         deeper = replace(experiment, min_density=0.3, results_dir=str(home))
         run(deeper, lambda line: None)
         assert {p: p.read_bytes() for p in logs} == logs

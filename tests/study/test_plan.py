@@ -6,28 +6,30 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
-from studies import SMALL, TINY, check_same_study, check_same_unit, in_threads, perform_killed
+from studies import (
+    SMALL,
+    TINY,
+    check_same_study,
+    check_same_unit,
+    groups,
+    in_threads,
+    perform_killed,
+    plan,
+    read_tables,
+)
 from tiny import write_corpus
 
 from sparse_sharing.files import load_json, load_tensors
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio
 from sparse_sharing.study import config, run, status
 from sparse_sharing.study import plan as plan_module
+from sparse_sharing.study.chains import CONTROLS
 from sparse_sharing.study.config import DESIGNS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
-from sparse_sharing.study.plan import (
-    ALIKE,
-    ANALYSES,
-    CHOSEN,
-    CONTROLS,
-    agenda,
-    cost,
-    groups,
-    plan,
-)
+from sparse_sharing.study.executor import cost
+from sparse_sharing.study.plan import ANALYSES, CHOSEN, agenda
 from sparse_sharing.study.units import MASK, WEIGHTS, load_file, load_result, seconds
 from sparse_sharing.tagging.encoder import Sizes
 
@@ -36,6 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 NAMES = ("exp1", *ANALYSES)
 PAIRS = list(combinations(TASKS, 2))
 METRICS = {"pos": 1, "ner": 5, "chunk": 5, "pp": 1}  # how many each task has
+ALIKE = ("imp again", "imp other warmup", "imp no warmup", "imp no warmup again")
 MADE = (*CONTROLS, "other_task")  # all four controls
 
 
@@ -348,7 +351,7 @@ class Study:
         self.units = self.home / "units"
         data = read_data(self.experiment.source)
         self.planned = plan(self.experiment, data.checksum, self.units)
-        self.tables = {p.stem: pd.read_csv(p) for p in self.home.glob("*.csv")}
+        self.tables = read_tables(self.home)
 
     def mask(self, unit):
         return Mask(load_file(self.units, f"{unit}/{MASK}"))

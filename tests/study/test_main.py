@@ -631,3 +631,12 @@ def test_a_parameter_that_the_notebook_does_not_know_stops_it(tmp_path):
         )
     assert error.value.ename == "ValueError" and "this notebook knows" in error.value.evalue
     assert not (tmp_path / "results").exists()
+
+
+def test_tables_without_units_are_not_emptied(home):
+    "Where only the tables were kept, they are all there is."
+    before = {p: p.read_bytes() for p in home.glob("*.csv")}
+    shutil.rmtree(home / "units")
+    with pytest.raises(FileNotFoundError, match="its tables are left as they are"):
+        rebuild(home)
+    assert {p: p.read_bytes() for p in home.glob("*.csv")} == before

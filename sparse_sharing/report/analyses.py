@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'WAYS', 'PART', 'mean_score', 'means_by_task', 'control_tabl
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -121,7 +122,7 @@ def alike_table(
     r: Results,  # of *Relatedness*
 ) -> Styler:  # a row per task, a column per way to make its mask a second time
     "Overlap ratio of two masks of one task, beside chance."
-    of_one = [len(key.tasks) == 1 for key in mask_keys(r.overlap)]
+    of_one = np.array([len(key.tasks) == 1 for key in mask_keys(r.overlap)], dtype=bool)
     own = r.overlap[of_one].rename(columns={"tasks": "task"})
     table = own.groupby(["task", "variant"], sort=False)["overlap"].mean().unstack("variant")
     table["chance"] = own.groupby("task")["chance"].mean()
@@ -157,7 +158,8 @@ def alike_figure(
     fig.set_size_inches(8.6, 3.6)
     keys = mask_keys(r.overlap)
     tasks = tasks_in_order(key.tasks[0] for key in keys if len(key.tasks) == 1)
-    low = r.overlap.loc[[len(key.tasks) <= 2 for key in keys], "chance"].min()
+    of_pairs = np.array([len(key.tasks) <= 2 for key in keys], dtype=bool)
+    low = r.overlap.loc[of_pairs, "chance"].min()
     for ax, (own, others) in zip(axes, WAYS.items(), strict=True):
         table = _matrix(r, tasks, own, others)
         if not table.isna().all(axis=None):
@@ -211,7 +213,8 @@ def _draw_scores(ax: Axes, r: Results, column: str) -> None:
 
 def _draw_overlap(ax: Axes, r: Results) -> None:
     "Overlap of all tasks' masks against their density."
-    every = [set(key.tasks) == set(r.tasks) for key in mask_keys(r.overlap)]
+    keys = mask_keys(r.overlap)
+    every = np.array([set(key.tasks) == set(r.tasks) for key in keys], dtype=bool)
     rows = r.overlap[every]
     sparse = r.results[r.results["system"] == "sparse"]
     density = sparse.groupby("level")["density"].mean()

@@ -158,9 +158,9 @@ def frontier_figure(
 ) -> Figure:  # this run, and the paper where it has parameter counts for the experiment
     "Mean test score over the tasks against parameters, for systems that have all tasks."
     frames = {"this run": mean_scores(r)}
-    theirs = (
-        published(r).dropna(subset="parameters").drop(label(Key("sparse_table4")), errors="ignore")
-    )
+    theirs = published(r).dropna(subset="parameters")
+    twin = theirs.index.get_level_values("label") == label(Key("sparse_table4"))
+    theirs = theirs[~twin]
     if len(theirs):
         frames["the paper"] = theirs
     fig, axes = panels(list(frames), "Mean test score over the tasks (%) against parameters", r)

@@ -18,8 +18,9 @@ import pandas as pd
 
 from ..tagging import generated
 from ..tagging.auxiliary import with_positions, with_related
-from ..tagging.batches import Split, Vocabulary, coverage, encode, read_glove
+from ..tagging.batches import Split, Vocabulary, coverage, encode
 from ..tagging.corpora import Corpus, read_corpora, read_corpus, shared_sentences
+from ..tagging.vectors import read_vectors
 
 # %% ../../nbs/study/03_data.ipynb #18system-5ea2de
 TASKS = ("pos", "ner", "chunk")
@@ -61,23 +62,12 @@ def _corpora(source: Source) -> dict[str, Corpus]:
         return {task: generated.generate(size, seed=seed) for seed, (task, size) in sizes}
     corpus = read_corpus(source.data_dir) if source.data_dir else generated.generate()
     if source.auxiliary:
-        corpus = _only(corpus, ["ner"])
+        corpus = corpus.with_layers(["ner"])
     if source.auxiliary == "pp":
         corpus = with_positions(corpus)
     elif source.auxiliary:
         corpus = with_related(corpus, source.relatedness)
     return dict.fromkeys(corpus.layers, corpus)
-
-
-def _only(corpus: Corpus, layers: Sequence[str]) -> Corpus:
-    "The corpus with these layers alone."
-    if set(layers) == set(corpus.layers):
-        return corpus
-    splits = [
-        [replace(s, tags={layer: s.tags[layer] for layer in layers}) for s in split]
-        for split in corpus.splits.values()
-    ]
-    return Corpus(corpus.name, *splits)
 
 # %% ../../nbs/study/03_data.ipynb #0f97d858
 def _parts(by_task: Mapping[str, Corpus]) -> list[Corpus]:
@@ -85,7 +75,7 @@ def _parts(by_task: Mapping[str, Corpus]) -> list[Corpus]:
     tasks: dict[int, list[str]] = {}
     for task, corpus in by_task.items():
         tasks.setdefault(id(corpus), []).append(task)
-    return [_only(by_task[names[0]], names) for names in tasks.values()]
+    return [by_task[names[0]].with_layers(names) for names in tasks.values()]
 
 
 def _together(parts: Sequence[Corpus]) -> Corpus:
@@ -95,7 +85,8 @@ def _together(parts: Sequence[Corpus]) -> Corpus:
         [sentence for corpus in parts for sentence in corpus.splits[split]]
         for split in ("train", "dev", "test")
     ]
-    return Corpus(name, *splits)
+    schemes = {layer: corpus.scheme(layer) for corpus in parts for layer in corpus.layers}
+    return Corpus(name, *splits, schemes=schemes)
 
 
 def _vocabulary(
@@ -107,7 +98,9 @@ def _vocabulary(
         return own[0]
     tags = {task: its.tags[task] for its in own for task in its.tags}
     unseen = {task: its.unseen[task] for its in own for task in its.tags}
-    return replace(Vocabulary.build(every, rows), tags=tags, unseen=unseen)
+    schemes = {task: its.schemes[task] for its in own for task in its.tags}
+    vocab = Vocabulary.build(every, rows)
+    return replace(vocab, tags=tags, unseen=unseen, schemes=schemes)
 
 # %% ../../nbs/study/03_data.ipynb #7b1bbd64
 def _about(
@@ -150,7 +143,7 @@ def read_data(
     rows: Mapping[str, np.ndarray] = {}
     if source.embeddings:
         words = {w.lower() for split in every.splits.values() for s in split for w in s.words}
-        rows = read_glove(source.embeddings, words)
+        rows = read_vectors(source.embeddings, words)
     vocab = _vocabulary(parts, every, rows)
     splits: dict[str, Mapping[str, Split]] = {}
     genres: dict[str, Mapping[str, np.ndarray]] = {}

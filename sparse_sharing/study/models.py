@@ -30,6 +30,7 @@ from ..tagging import metrics
 from ..tagging.batches import Batch, Split
 from ..tagging.crf import CRFHead, crf_head, viterbi
 from ..tagging.encoder import Encoder, Sizes, linear_head
+from ..tagging.schemes import NONE
 from ..tagging.sentences import SPANS
 from ..training import Task, derive_seed
 
@@ -43,7 +44,7 @@ def _head(name: str, task: str, data: Data, sizes: Sizes, seed: int) -> nn.Modul
     torch.manual_seed(derive_seed(seed, "head", task))
     tags = data.vocab.tags[task]
     if name == "crf":
-        return crf_head(tags, sizes, SPANS.get(task))
+        return crf_head(tags, sizes, data.vocab.schemes[task])
     return linear_head(len(tags), sizes)
 
 # %% ../../nbs/study/04_models.ipynb #b0229448
@@ -95,7 +96,7 @@ def free_decoder(
 def legal_decoder(
     head: nn.Module,  # of a task
     tags: Sequence[str],  # the tags of training, in the order of their indices
-    scheme: str,  # of the spans: `iob1`, `bio2` or `bioes`
+    scheme: str,  # of the spans: one of `SCHEMES`
 ) -> Decoder:
     """The best of the paths that the scheme allows: a linear head's scores are added up along each.
 
@@ -137,7 +138,8 @@ def tagging_task(
     "A layer of a corpus as a task: the loss of its head, and span F1 or, where there are no spans, accuracy on dev."
     train, dev = data.splits[name]["train"], data.splits[name]["dev"]
     tags = (*data.vocab.tags[name], *data.vocab.unseen[name])
-    counter = metrics.SpanCounter(tags) if name in SPANS else None
+    scheme = data.vocab.schemes[name]
+    counter = None if scheme == NONE else metrics.SpanCounter(tags, scheme)
 
     def loss(model: Sharing, batch: Batch) -> Tensor:
         batch = batch.to(device)
@@ -172,8 +174,9 @@ def final_predictions(
     "What a finished model predicts. The only place where a model reads the test split."
     head = model.heads[task]
     decoders = [free_decoder(head)]
-    if task in SPANS:
-        decoders.append(legal_decoder(head, data.vocab.tags[task], SPANS[task]))
+    scheme = data.vocab.schemes[task]
+    if scheme != NONE:
+        decoders.append(legal_decoder(head, data.vocab.tags[task], scheme))
     by_split = {
         name: predict(model, data.splits[task][name], task, device, *decoders)
         for name in ("dev", "test")
@@ -184,23 +187,23 @@ def final_predictions(
 
 # %% ../../nbs/study/04_models.ipynb #cd5a9493
 def _scores(
-    task: str,
+    scheme: str,
     gold: list[list[str]],
     free: list[list[str]],
     legal: list[list[str]] | None = None,
 ) -> dict[str, float]:
     "The headline metric of a task and, where there are spans, F1 as others count it."
-    if task not in SPANS:
+    if scheme == NONE:
         return {"accuracy": metrics.accuracy(gold, free)}
-    scheme = SPANS[task].upper()
     scores = {
-        "f1": metrics.span_f1(gold, free),
+        "f1": metrics.span_f1(gold, free, scheme),
         "f1_strict": metrics.span_f1_strict(gold, free, scheme),
-        "f1_released_single": metrics.span_f1_released_single(gold, free, scheme),
-        "f1_released_multi": metrics.span_f1_released_multi(gold, free),
     }
+    if scheme in SPANS.values():  # the released code reads no others
+        scores["f1_released_single"] = metrics.span_f1_released_single(gold, free, scheme)
+        scores["f1_released_multi"] = metrics.span_f1_released_multi(gold, free)
     if legal is not None:
-        scores["f1_legal"] = metrics.span_f1(gold, legal)
+        scores["f1_legal"] = metrics.span_f1(gold, legal, scheme)
     return scores
 
 
@@ -215,16 +218,17 @@ def _genre_rows(
     task: str, data: Data, gold: Mapping[str, Any], free: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     "The headline score of each genre; None where a split does not have it."
-    genres = data.genres[task]
+    genres, scheme = data.genres[task], data.vocab.schemes[task]
     rows = []
     for genre in dict.fromkeys(g for split in genres for g in sorted(set(genres[split]) - {""})):
-        row: dict[str, Any] = dict(metric="f1" if task in SPANS else "accuracy", genre=str(genre))
+        row: dict[str, Any] = dict(metric="accuracy" if scheme == NONE else "f1")
+        row["genre"] = str(genre)
         row.update(words=0, dev=None, test=None)
         for split in genres:
             chosen = np.flatnonzero(genres[split] == genre)
             if len(chosen):
                 own = [[sentences[split][i] for i in chosen] for sentences in (gold, free)]
-                row[split] = _headline(task, *own)
+                row[split] = _headline(scheme, *own)
         chosen = np.flatnonzero(genres["test"] == genre)
         row["words"] = int(data.splits[task]["test"].lengths[chosen].sum())
         rows.append(row)
@@ -252,7 +256,8 @@ def final_scores(
         legal = None
         if split in predictions.legal:
             legal = _sentences(tags, predictions.legal[split], cuts)
-        scores[split] = _scores(task, gold[split], free[split], legal)
+        scheme = data.vocab.schemes[task]
+        scores[split] = _scores(scheme, gold[split], free[split], legal)
     rows = [
         dict(metric=metric, dev=dev, test=scores["test"][metric])
         for metric, dev in scores["dev"].items()

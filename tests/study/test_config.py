@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from studies import SMALL
+from studies import SMALL, plan
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, digest, save_json
@@ -20,7 +20,7 @@ from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.executor import cost, work_behind
 from sparse_sharing.study.models import LEVEL
 from sparse_sharing.study.paper import table4
-from sparse_sharing.study.plan import ANALYSES, agenda, plan
+from sparse_sharing.study.plan import ANALYSES, agenda
 from sparse_sharing.study.units import MASK, SMALLER, Unit
 from sparse_sharing.tagging.corpora import FormatError
 from sparse_sharing.tagging.encoder import Sizes

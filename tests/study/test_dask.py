@@ -183,7 +183,10 @@ def test_a_scheduler_that_is_not_there_is_told_soon(tmp_path, corpus):
 
 def test_without_dask_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ModuleNotFoundError, match="which needs Dask: pip install distributed"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=r"distributed is not installed: pip install .sparse-sharing\[dask\]",
+    ):
         Workers(scheduler="tcp://127.0.0.1:9")
     crew = Workers(1)  # which needs none
     crew.close()

@@ -104,22 +104,29 @@ def planned(experiment, unbroken):
 
 class TestTables:
     def test_their_columns(self, tables):
+        what = ["system", "variant", "level", "tasks"]
         assert {name: list(table) for name, table in tables.items()} == {
-            "results": "experiment data preset system task seed metric dev test epoch parameters"
-            " density seconds".split(),
-            "genres": "system task seed genre words metric dev test".split(),
-            "curves": "system task seed epoch loss dev seconds".split(),
+            "results": ["experiment", "data", "preset", *what]
+            + "task seed metric dev test epoch parameters density seconds task_epochs".split(),
+            "genres": [*what, *"task seed genre words metric dev test".split()],
+            "curves": [*what, *"task seed epoch loss dev seconds".split()],
             "candidates": "task seed round density dev".split(),
-            "overlap": "tasks seed overlap chance".split(),
-            "parts": "tasks seed layer direction weight gate weights density overlap chance".split(),
-            "chains": "chain task seed round density dev".split(),
+            "overlap": "tasks variant level seed overlap chance".split(),
+            "parts": "tasks variant level seed layer direction weight gate weights density overlap"
+            " chance".split(),
+            "chains": "variant level task seed round density dev".split(),
         }
         parts = tables["parts"]
         others = [table for name, table in tables.items() if name != "parts"]
-        assert not any(table.isna().any().any() for table in others)
+        unused = ["variant", "level"]  # a comparison has neither
+        for table in tables.values():
+            assert table.reindex(columns=unused).isna().all(axis=None)
+        assert not any(
+            table.drop(columns=unused, errors="ignore").isna().any(axis=None) for table in others
+        )
         words = ["direction", "weight", "gate"]  # empty for what is not of an LSTM
         assert parts[words].isna().any(axis=1).eq(~parts.layer.str.startswith("LSTM")).all()
-        assert not parts.drop(columns=words).isna().any().any()
+        assert not parts.drop(columns=words + unused).isna().any(axis=None)
         assert tables["chains"].empty, "a comparison has none besides its candidates"
 
     def test_every_score_of_every_system_is_there_once(self, tables):
@@ -173,20 +180,21 @@ class TestTables:
     def test_overlaps_are_those_of_the_masks(self, tables, masks, chosen):
         rows = tables["overlap"].set_index("tasks")
         groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
-        assert sorted(rows.index) == sorted("-".join(g) for g in groups)
+        assert sorted(rows.index) == sorted("+".join(g) for g in groups)
         for group in groups:
             some = [masks[t, chosen["sparse"][t]] for t in group]
-            assert rows.loc["-".join(group), "overlap"] == overlap_ratio(some)
-            assert rows.loc["-".join(group), "chance"] == chance_overlap(some)
+            assert rows.loc["+".join(group), "overlap"] == overlap_ratio(some)
+            assert rows.loc["+".join(group), "chance"] == chance_overlap(some)
 
     def test_parts_are_those_of_the_masks_and_add_up(self, tables, masks, chosen):
         "A row per group and part; weights, and those that are common, are those of the whole."
         parts = tables["parts"].fillna(dict(direction="", weight="", gate=""))
         groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
-        assert set(parts.tasks) == {"-".join(g) for g in groups} and set(parts.seed) == {3}
+        assert set(parts.tasks) == {"+".join(g) for g in groups} and set(parts.seed) == {3}
         for group in groups:
             some = [masks[t, chosen["sparse"][t]] for t in group]
-            own = parts[parts.tasks == "-".join(group)].drop(columns=["tasks", "seed"])
+            own = parts[parts.tasks == "+".join(group)]
+            own = own.drop(columns=["tasks", "variant", "level", "seed"])
             expected = part_overlaps(some)
             assert len(own) == len(expected) == 1 + 2 * 2 * 4
             for ours, theirs in zip(

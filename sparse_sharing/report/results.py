@@ -37,10 +37,10 @@ _BLANK = {  # what a row may lack: what tells it from others; a density, if it i
     "curves": {"variant", "level", "loss"},
     "genres": {"variant", "level", "dev", "test"},
     "chains": {"variant", "level"},
-    "overlap": {"variant", "level"},
+    "overlap": {"variant", "level", "union"},
     "parts": {"variant", "level", "direction", "weight", "gate", "overlap", "chance"},
 }
-_MOST = {"dev": 100, "test": 100, "density": 1, "overlap": 1, "chance": 1}
+_MOST = {"dev": 100, "test": 100, "density": 1, "overlap": 1, "chance": 1, "union": 1}
 
 
 def _check_column(path: Path, column: str, given: pd.Series, values: pd.Series) -> None:

@@ -262,10 +262,13 @@ def genre_table(
 def overlap_table(
     r: Results,  # of one experiment
 ) -> Styler:  # rows are groups of tasks
-    "Overlap ratio of the tasks' masks (equation 4) beside chance and the paper's Table 7."
+    "Overlap ratio of the tasks' masks (equation 4) beside chance and the paper's Table 7, and the share of weights in their union."
     rows = labelled_masks(r.overlap)
     table = rows.groupby("label", sort=False).agg(
-        overlap=("overlap", "mean"), chance=("chance", "mean"), seeds=("seed", "nunique")
+        overlap=("overlap", "mean"),
+        chance=("chance", "mean"),
+        union=("union", "mean"),
+        seeds=("seed", "nunique"),
     )
     table.insert(2, "above chance", table["overlap"] - table["chance"])
     if r.experiment in ("exp1", "relatedness"):
@@ -274,7 +277,7 @@ def overlap_table(
         printed = tasks.map(paper.table7().set_index("tasks")["overlap"])
         table.insert(3, "paper", printed.reindex(table.index).astype(float))
     table = table.rename_axis(index="tasks")
-    formats: dict[str, Any] = dict.fromkeys(["overlap", "chance", "paper"], "{:.2f}")
+    formats: dict[str, Any] = dict.fromkeys(["overlap", "chance", "paper", "union"], "{:.2f}")
     formats["above chance"] = points
     return show(table, f"Overlap ratio of masks, means over seeds. {describe(r)}", formats)
 

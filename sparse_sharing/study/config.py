@@ -36,7 +36,11 @@ class Settings:
 
 PRESETS: dict[str, Settings] = {
     "quick": Settings(
-        warmup=2, epochs=4, round_epochs=1, training=Training(sizes=Sizes(word=50, hidden=50))
+        warmup=2,
+        epochs=4,
+        round_epochs=1,
+        long_epochs=6,
+        training=Training(sizes=Sizes(word=50, hidden=50)),
     ),
     "study": Settings(),
     "annealed": Settings(
@@ -88,6 +92,8 @@ DESIGNS: dict[str, Design] = {
     "sparsity": Design(("conll2003",), own=dict(min_density=0.1)),
     "warmup": Design(("conll2003",), own=dict(min_density=0.57)),
     "budget": Design(("conll2003",), layerwise=()),
+    "maturity": Design(("conll2003",), layerwise=()),
+    "combinations": Design(("conll2003",), layerwise=(), own=dict(min_density=0.1)),
 }
 
 # %% ../../nbs/study/02_config.ipynb #f6df65a8

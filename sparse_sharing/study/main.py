@@ -17,7 +17,7 @@ from .config import Experiment
 from .executor import Agenda, work
 from .plan import agenda, plan, units_of
 from .runner import is_running
-from .tables import write_run, write_tables
+from .tables import collect, write_run, write_tables
 from .units import MASK, Unit, load_file, load_result, seconds
 
 # %% ../../nbs/study/12_main.ipynb #21study-364ed8
@@ -57,8 +57,15 @@ def recorded_experiment(
 def rebuild(
     results_dir: str | Path,  # folder that an experiment wrote to
 ) -> Path:  # the same folder
-    "Write its tables again, from its units alone. Raises `Damaged` for a file that is not as it was written."
+    """Write its tables again, from its units alone. Raises `Damaged` for a file that is not as it was written.
+
+    Raises `FileNotFoundError` if no unit is there: then the tables are all there is, and stay.
+    """
     experiment, data = recorded_experiment(results_dir)
+    if not collect(experiment, data).results:
+        raise FileNotFoundError(
+            f"{Path(results_dir) / 'units'} has no result of this experiment: its tables are left as they are"
+        )
     return write_tables(experiment, data)
 
 # %% ../../nbs/study/12_main.ipynb #21study-172d81

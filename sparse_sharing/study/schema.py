@@ -135,7 +135,7 @@ COLUMNS = {
     "curves": [*WHAT, "task", "seed", "epoch", "loss", "dev", "seconds"],
     "candidates": ["task", "seed", "round", "density", "dev"],
     "chains": ["variant", "level", "task", "seed", "round", "density", "dev"],
-    "overlap": [*GROUP, "seed", "overlap", "chance"],
+    "overlap": [*GROUP, "seed", "overlap", "chance", "union"],
     "parts": [*GROUP, "seed", "layer", "direction", "weight", "gate", "weights", "density", "overlap", "chance"],
 }  # fmt: skip
 

@@ -65,7 +65,6 @@ def broken_off(experiment, unbroken, planned, tmp_path_factory):
     assert len(load_about(home / "units" / main.name / CHECKPOINT)["fit"]["curve"]) == len(TASKS)
     for table in home.glob("*.csv"):
         table.unlink()
-    shutil.rmtree(home / "masks")
     return home
 
 

@@ -75,13 +75,13 @@ def tables(unbroken):
 
 
 @pytest.fixture(scope="module")
-def masks(unbroken):
+def masks(unbroken, planned):
     "Task and round -> the mask that was kept."
-    found = {}
-    for path in sorted((unbroken[0] / "masks").iterdir()):
-        task, round_ = re.fullmatch(r"(\w+)-seed3-round(\d\d)\.safetensors", path.name).groups()
-        found[task, int(round_)] = Mask.load(path)
-    return found
+    return {
+        (task, unit.round): Mask.load(unbroken[0] / "units" / unit.name / MASK)
+        for task in TASKS
+        for unit in planned["imp", task, 3]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -367,14 +367,17 @@ class TestRunningAgain:
         table = pd.read_csv(rebuild(home) / "results.csv")
         assert set(table.system) == set(SYSTEMS) - {system}
 
-    def test_masks_of_an_earlier_setting_do_not_stay(self, source, tmp_path):
-        "Tables and masks of a folder are those of the same run."
-        masks = tmp_path / "masks"
-        masks.mkdir()
-        (masks / "pos-seed0-round09.safetensors").write_bytes(b"from another time")
-        experiment = Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path))
+    def test_nothing_is_deleted_that_is_not_ours(self, source, tmp_path):
+        "Neither a file that somebody laid beside the tables, nor one behind a link."
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "precious.safetensors").write_bytes(b"not ours")
+        home = tmp_path / "results"
+        home.mkdir()
+        (home / "masks").symlink_to(tmp_path / "elsewhere")
+        experiment = Experiment("exp1", **source, **SMALL, results_dir=str(home))
         write_tables(experiment, read_data(experiment.source).about)
-        assert not list(masks.iterdir())
+        rebuild(home)
+        assert (tmp_path / "elsewhere" / "precious.safetensors").read_bytes() == b"not ours"
 
     def test_a_corpus_that_changed_is_another(self, experiment, home, tmp_path):
         corpus = shutil.copytree(experiment.data_dir, tmp_path / "corpus")
@@ -430,13 +433,12 @@ class TestRunJson:
 
 class TestRebuild:
     def test_all_follows_from_the_units_alone(self, home, source, tmp_path):
-        "Tables and masks, byte for byte, where the corpus never was."
-        files = [*home.glob("*.csv"), *(home / "masks").iterdir(), home / "run.json"]
+        "Tables, byte for byte, where the corpus never was."
+        files = [*home.glob("*.csv"), home / "run.json"]
         before = {p: p.read_bytes() for p in files}
-        assert len(before) == len(COLUMNS) + 3 * (ROUNDS + 1) + 1
+        assert len(before) == len(COLUMNS) + 1
         for path in home.glob("*.csv"):
             path.unlink()
-        shutil.rmtree(home / "masks")
         away = shutil.move(Path(source["data_dir"]).parent, tmp_path / "away")
         read_data.cache_clear()
         try:
@@ -637,3 +639,12 @@ def test_a_parameter_that_the_notebook_does_not_know_stops_it(tmp_path):
         )
     assert error.value.ename == "ValueError" and "this notebook knows" in error.value.evalue
     assert not (tmp_path / "results").exists()
+
+
+def test_tables_without_units_are_not_emptied(home):
+    "Where only the tables were kept, they are all there is."
+    before = {p: p.read_bytes() for p in home.glob("*.csv")}
+    shutil.rmtree(home / "units")
+    with pytest.raises(FileNotFoundError, match="its tables are left as they are"):
+        rebuild(home)
+    assert {p: p.read_bytes() for p in home.glob("*.csv")} == before

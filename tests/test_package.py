@@ -150,6 +150,7 @@ def test_a_missing_extra_is_named_with_its_cure(plain_python, tmp_path):
         "import sparse_sharing.study": "pandas",
         "import sparse_sharing.report": "seaborn",
         "import sparse_sharing.bench": "seqeval",
+        "import sparse_sharing.tagging.metrics": "seqeval",
         "sparse_sharing.Mask.ones(torch.nn.Linear(2, 2)).densities()": "pandas",
     }
     code = f"""

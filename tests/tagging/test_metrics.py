@@ -79,7 +79,7 @@ def seqscore_f1(gold: Sentences, predicted: Sentences, scheme: str) -> float:
     return 100 * score.f1
 
 
-Spans = set[tuple[int, int | None, str]]  # first word, last word + 1, type
+Spans = set[tuple[int, int, str]]  # first word, last word + 1, type
 
 # Spans in the tags of a sentence, each tag with a blank after it.
 RELEASED_SINGLE = {
@@ -99,12 +99,12 @@ def matched_spans(expression: str, tags: list[str]) -> Spans:
 
 
 def released_single_spans(tags: list[str], scheme: str) -> Spans:
-    "One of an `S`, and one that the sentence ends and not an `E`, has no end."
-    spans = set()
-    for first, stop, type_ in matched_spans(RELEASED_SINGLE[scheme], tags):
-        ended = tags[stop - 1][0] == "E" or (stop < len(tags) and tags[first][0] != "S")
-        spans.add((first, stop if ended else None, type_))
-    return spans
+    "One that ends with the sentence, and not by an `E` or `S`, is its first word alone."
+    matched = matched_spans(RELEASED_SINGLE[scheme], tags)
+    return {
+        (first, first + 1 if stop == len(tags) and tags[-1][0] not in "ES" else stop, type_)
+        for first, stop, type_ in matched
+    }
 
 
 def f1_of_spans(gold: list[Spans], predicted: list[Spans]) -> float:
@@ -221,10 +221,11 @@ def test_released_multi_follows_its_rules_and_is_lenient(scheme: str, data: st.D
 @settings(deadline=None)
 @given(data=st.data())
 def test_all_readers_agree_where_all_is_well_formed(scheme: str, data: st.DataObject) -> None:
+    "For BIO2 only if the last word of a sentence is outside, hence the `O`."
     gold, predicted = data.draw(tagged("BIOES"))
     gold, predicted = ([well_formed_bioes(s) for s in side] for side in (gold, predicted))
     if scheme == "BIO2":
-        gold, predicted = ([to_bio2(s) for s in side] for side in (gold, predicted))
+        gold, predicted = ([[*to_bio2(s), "O"] for s in side] for side in (gold, predicted))
     lenient = span_f1(gold, predicted)
     assert span_f1_released_single(gold, predicted, scheme) == lenient
     assert span_f1_released_multi(gold, predicted) == lenient
@@ -238,6 +239,7 @@ RELEASED_BY_HAND = {
         ("B-PER O O B-LOC E-LOC", "B-PER I-PER E-PER B-LOC E-LOC"),
         ("B-PER O E-LOC", "B-PER I-PER E-PER"),
         ("B-PER I-LOC E-PER", "B-PER I-PER E-PER"),
+        ("B-PER B-PER E-PER", "S-PER B-PER E-PER"),
         ("S-PER I-PER E-PER", "S-PER O O"),
         ("O I-PER E-PER", "O O O"),
         ("B-PER E-PER E-PER", "B-PER E-PER O"),
@@ -247,7 +249,7 @@ RELEASED_BY_HAND = {
         ("O I-PER O", "O O O"),
         ("B-PER I-LOC I-PER O", "B-PER O O O"),
         ("B-PER B-PER I-PER O", "B-PER B-PER I-PER O"),
-        ("O B-PER I-PER I-PER", "O B-PER I-PER I-PER"),
+        ("O B-PER I-PER I-PER", "O B-PER O O"),
         ("B-PER I-LOC", "B-PER O"),
     ],
 }
@@ -268,6 +270,31 @@ def test_the_four_readers_differ_by_hand() -> None:
     assert span_f1_released_multi(gold, predicted) == 100
     assert span_f1_released_single(gold, predicted, "BIOES") == 50
     assert span_f1_strict(gold, predicted, "BIOES") == pytest.approx(100 * 2 / 3)
+
+
+@pytest.mark.parametrize(
+    "scheme, gold, predicted, single, multi",
+    [
+        ("BIOES", "B-P I-P E-P", "B-P O E-P", 100, 0),
+        ("BIOES", "B-P I-P E-P", "B-P I-Q E-Q", 100, 0),
+        ("BIOES", "B-P E-P O", "B-P I-P O", 0, 100),
+        ("BIOES", "S-P O", "B-P O", 100, 100),
+        ("BIOES", "S-P S-P", "B-P S-P", 100, 100),
+        ("BIOES", "O S-P", "I-P S-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P O", "B-P I-Q O", 0, 0),
+        ("BIO2", "O B-P", "I-P B-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P", "B-P I-P", 100, 100),
+        ("BIO2", "B-P I-P", "B-P O", 100, 0),
+        ("BIO2", "B-P I-P O", "B-P O O", 0, 0),
+        ("BIO2", "O O", "O O", 0, 0),
+    ],
+)
+def test_the_released_scorers_by_hand(
+    scheme: str, gold: str, predicted: str, single: float, multi: float
+) -> None:
+    sides = [gold.split()], [predicted.split()]
+    assert span_f1_released_single(*sides, scheme) == pytest.approx(single)
+    assert span_f1_released_multi(*sides) == pytest.approx(multi)
 
 
 # (tags, lenient spans, strict spans), spans as (first word, last word + 1, type)
@@ -393,7 +420,7 @@ def test_tags_of_another_scheme() -> None:
     for score in (span_f1_strict, span_f1_released_single):
         with pytest.raises(ValueError, match="sentence 0, word 1: 'S-PER' is not"):
             score([["O", "O"]], [["O", "S-PER"]], "BIO2")
-        with pytest.raises(ValueError, match="unknown scheme 'BIOSE': expected BIO2 or BIOES"):
+        with pytest.raises(ValueError, match="no scheme is called 'BIOSE': take iob1, iob2, ioe1"):
             score([["O"]], [["O"]], "BIOSE")
 
 
@@ -509,31 +536,35 @@ def test_accuracy_on_real_tags(conll2003: Splits) -> None:
     assert 80 < accuracy(gold, predicted) < 95
 
 
-@pytest.mark.parametrize(
-    "scheme, gold, predicted, single, multi",
-    [
-        ("BIOES", "B-P I-P E-P", "B-P O E-P", 100, 0),
-        ("BIOES", "B-P I-P E-P", "B-P I-Q E-Q", 100, 0),
-        ("BIOES", "B-P E-P O", "B-P I-P O", 0, 100),
-        ("BIOES", "S-P O", "B-P O", 100, 100),
-        ("BIOES", "S-P S-P", "B-P S-P", 50, 100),
-        ("BIOES", "O S-P", "I-P S-P", 100, 200 / 3),
-        ("BIO2", "B-P I-P O", "B-P I-Q O", 0, 0),
-        ("BIO2", "O B-P", "I-P B-P", 100, 200 / 3),
-        ("BIO2", "B-P I-P", "B-P I-P", 100, 100),
-        ("BIO2", "O O", "O O", 0, 0),
-    ],
-)
-def test_the_released_scorers_by_hand(scheme, gold, predicted, single, multi):
-    gold, predicted = [gold.split()], [predicted.split()]
-    assert span_f1_released_single(gold, predicted, scheme) == pytest.approx(single)
-    assert span_f1_released_multi(gold, predicted) == pytest.approx(multi)
+SAME = {  # two names: the first of one word, beside the second
+    "iob1": (["I-X", "B-X", "I-X"], ["I-X", "I-X", "I-X"]),
+    "iob2": (["B-X", "B-X", "I-X"], ["B-X", "I-X", "I-X"]),
+    "ioe1": (["E-X", "I-X", "I-X"], ["I-X", "I-X", "I-X"]),
+    "ioe2": (["E-X", "I-X", "E-X"], ["I-X", "I-X", "E-X"]),
+    "bioes": (["S-X", "B-X", "E-X"], ["B-X", "I-X", "E-X"]),
+    "bilou": (["U-X", "B-X", "L-X"], ["B-X", "I-X", "L-X"]),
+}
 
 
-def test_the_released_scorers_say_what_is_wrong():
-    with pytest.raises(ValueError, match="unknown scheme 'IOB1': expected BIO2 or BIOES"):
-        span_f1_released_single([["O"]], [["O"]], "IOB1")
-    with pytest.raises(ValueError, match="sentence 0, word 0: 'E-P' is not a span tag"):
-        span_f1_released_single([["E-P"]], [["O"]], "BIO2")
-    with pytest.raises(ValueError, match="1 gold tags but 2 predicted"):
-        span_f1_released_multi([["O"]], [["O", "O"]])
+@pytest.mark.parametrize("scheme", SAME)
+def test_spans_are_scored_in_every_scheme(scheme: str) -> None:
+    gold, other = SAME[scheme]
+    tags = sorted({"O", *gold, *other})
+    index = np.array([[tags.index(t) for t in side] for side in (gold, other)])
+    for strict in (False, True):
+        score = span_f1_strict if strict else span_f1
+        assert score([gold], [gold], scheme) == 100
+        assert score([gold], [other], scheme) == 0
+    assert SpanCounter(tags, scheme).f1(index[0], index[0], [3]) == 100
+    assert SpanCounter(tags, scheme).f1(index[0], index[1], [3]) == 0
+
+
+def test_bare_types_are_scored() -> None:
+    gold, other = ["X", "X", "O", "Y"], ["X", "X", "O", "X"]
+    counter = SpanCounter(["O", "X", "Y"], "io")
+    for score in (span_f1, span_f1_strict):
+        assert score([gold], [gold], "io") == 100
+        assert score([gold], [other], "io") == 50
+    assert counter.f1(np.array([1, 1, 0, 2]), np.array([1, 1, 0, 1]), [4]) == 50
+    with pytest.raises(ValueError, match="'B-X' is no tag of IO"):
+        span_f1([["B-X"]], [["O"]], "io")

@@ -29,13 +29,13 @@ from sparse_sharing.study.chains import CONTROLS
 from sparse_sharing.study.config import DESIGNS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
 from sparse_sharing.study.executor import cost
-from sparse_sharing.study.plan import ANALYSES, CHOSEN, agenda
+from sparse_sharing.study.plan import CHOSEN, agenda
 from sparse_sharing.study.units import MASK, WEIGHTS, load_file, load_result, seconds
 from sparse_sharing.tagging.encoder import Sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
-NAMES = ("exp1", *ANALYSES)
+NAMES = ("exp1", "relatedness", "sparsity", "warmup", "budget")
 PAIRS = list(combinations(TASKS, 2))
 METRICS = {"pos": 1, "ner": 5, "chunk": 5, "pp": 1}  # how many each task has
 ALIKE = ("imp again", "imp other warmup", "imp no warmup", "imp no warmup again")

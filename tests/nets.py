@@ -128,5 +128,6 @@ def same(a, b):
 
 
 def copied(model):
-    "The model's state as it is now."
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+    "The model's parameters and buffers as they are now."
+    state = model.state_dict()
+    return {k: v.detach().clone() for k, v in state.items() if not k.startswith("masks.")}

@@ -245,7 +245,7 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
     model = build(unit.system, unit.tasks, data, how.sizes, unit.seed, kept or None, how.head)
     if unit.start:
         weights = inputs[f"{unit.start}/{WEIGHTS}"]
-        model.load_state_dict({k: weights[k] for k in model.state_dict()})
+        model.load_weights(weights)
     model.to(unit.device)
     mask = None
     if unit.kind == "round":
@@ -303,7 +303,7 @@ def _train(unit: Unit, folder: Path, source: Source, before: dict[str, Any] | No
         found |= dict(density=mask.density)
     else:
         if unit.keep == "last":
-            files = {WEIGHTS: model.state_dict()}
+            files = {WEIGHTS: model.weights()}
             save_tensors(home / WEIGHTS, files[WEIGHTS], {"unit": unit.name})
         else:
             model.eval()

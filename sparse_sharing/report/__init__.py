@@ -11,7 +11,7 @@ from .tables import (
     overlap_table,
     recorded,
     score_table,
-    strict_table,
+    f1_table,
 )
 
 __all__ = [
@@ -25,5 +25,5 @@ __all__ = [
     "overlap_table",
     "recorded",
     "score_table",
-    "strict_table",
+    "f1_table",
 ]

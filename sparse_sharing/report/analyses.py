@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from pandas.io.formats.style import Styler
 
 from .figures import COLOURS, _by_system, _legend, _panels
-from .tables import Results, _points, _show, describe
+from .tables import HEADLINE, Results, _points, _show, describe
 from ..study import paper
 from ..study.schema import group_label, in_order, system_label
 
@@ -30,7 +30,7 @@ def mean_score(
     column: str = "test",  # or dev
 ) -> pd.Series:  # (system, seed) -> mean over the system's tasks, in percent
     "Mean headline score of each system."
-    rows = r.results[r.results["metric"] != "f1_strict"]
+    rows = r.results[r.results["metric"].isin(HEADLINE)]
     return rows.groupby(["system", "seed"], sort=False)[column].mean()
 
 
@@ -40,7 +40,7 @@ def control_table(
 ) -> Styler:  # a row per kind of mask, and hard sharing
     "Test scores of sparse sharing and its controls, in percent, means over seeds."
     systems = ["hard", *(f"{s} {at}".strip() for s in _KINDS)]
-    rows = r.results[r.results["metric"] != "f1_strict"]
+    rows = r.results[r.results["metric"].isin(HEADLINE)]
     found = [s for s in systems if s in set(rows["system"])]
     table = rows.groupby(["system", "task"])["test"].mean().unstack("task").reindex(found)
     table = table[in_order({str(c) for c in table}, paper.TASKS)].rename(columns=paper.TASKS)
@@ -197,7 +197,7 @@ def warmup_table(
     r: Results,  # of *Warmup*
 ) -> Styler:  # a row per number of epochs of warmup, for sparse and for hard sharing
     "Test scores in percent for each length of the warmup, in a constant total; beside it the paper's Table 8."
-    rows = r.results[r.results["metric"] != "f1_strict"]
+    rows = r.results[r.results["metric"].isin(HEADLINE)]
     table = rows.groupby(["system", "task"])["test"].mean().unstack("task")
     table = table[in_order({str(c) for c in table}, paper.TASKS)]
     table["mean"] = mean_score(r).groupby("system").mean()
@@ -226,7 +226,7 @@ def warmup_figure(
     r: Results,  # of *Warmup*
 ) -> Figure:  # a panel per task
     "Test score (%) against epochs of warmup, for sparse and hard sharing; a band spans the seeds."
-    rows = r.results[r.results["metric"] != "f1_strict"].copy()
+    rows = r.results[r.results["metric"].isin(HEADLINE)].copy()
     rows[["system", "w"]] = rows["system"].str.split(n=1, expand=True).reindex(columns=[0, 1])
     rows["w"] = rows["w"].astype(int)
     look = _by_system(set(rows["system"])) | dict(marker="o", errorbar=("pi", 100))

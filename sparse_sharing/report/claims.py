@@ -16,7 +16,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from scipy.stats import bootstrap, norm, permutation_test, t
 
-from .tables import Results, _points, _show, describe, published
+from .tables import HEADLINE, Results, _points, _show, describe, published
 from ..study import paper
 from ..study.schema import LABELS
 
@@ -54,7 +54,7 @@ def _pairs(r: Results, better: str, worse: str, task: str, column: str) -> pd.Se
         _known("group of masks", [better, worse], set(r.overlap["tasks"]))
         ratio = 100 * r.overlap.pivot(index="seed", columns="tasks", values="overlap").astype(float)
         return (ratio[better] - ratio[worse]).dropna().sort_index().rename("points")
-    rows = r.results[r.results["metric"] != "f1_strict"]
+    rows = r.results[r.results["metric"].isin(HEADLINE)]
     _known("system", [better, worse], {*LABELS, *rows["system"]})
     tasks = [task] if task else _tasks(rows, better, worse)
     _known("task", tasks, {*paper.TASKS, *rows["task"]})

@@ -198,7 +198,7 @@ def work(
                 and not missing.keys() & set(u.inputs.values())
                 and patience.get(u.name, 0) < time.monotonic()
             ]
-            ready.sort(key=lambda u: -behind[u.name])
+            ready.sort(key=lambda u: (u.seed, -behind[u.name]))  # a seed is done before the next
             for unit in ready[: max(crew.count - len(running), 0)]:
                 logs.follow(unit)
                 if unit.name not in patience:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..files import Damaged, load_about, load_json, save_json, write_whole
 from ..masks import Mask, chance_overlap, overlap_ratio
-from .config import Experiment
+from .config import COMPARISONS, Experiment
 from .executor import work
 from .overlaps import part_overlaps
 from .plan import CHOSEN, Plan, agenda, groups, plan
@@ -79,7 +79,9 @@ def write_tables(
             continue
         ends = [us[-1] for (s, _, n), us in planned.items() if s == system and n == seed]
         whole = [results[u.name] for u in ends if u.name in results]
-        expected = task.split("+") if "+" in task else experiment.design.tasks
+        expected = {t for u in ends for t in u.tasks}
+        if experiment.name in COMPARISONS:  # a model is planned when its masks are chosen
+            expected = set(experiment.design.tasks)
         if sum(len(r["scores"]) for r in whole) < len(expected):
             continue  # a system is reported when all its models are done
         if not _needed(planned, (system, task, seed)) <= results.keys():
@@ -139,9 +141,14 @@ def _spent(
 ) -> float:
     "Seconds of training that the last unit of a system needed, with all that it builds on."
     system, _, seed = key
+    named = {u.name: u for us in planned.values() for u in us if u.seed == seed}
     spent = sum(seconds(results[n]) for n in sorted(_needed(planned, key)))
-    if system == "subnet":  # each bears its share of the warmup that its mask needed
-        common = planned["hard", "all", seed][0]
+    if system in (
+        "subnet",
+        "subnet_warmup",
+        "alone",
+    ):  # each bears its share of the warmup that its mask needed
+        common = next(u for u in named.values() if u.system == "hard" and u.phase == "warmup")
         spent -= seconds(results[common.name]) * (1 - 1 / len(common.tasks))
     return spent
 

@@ -1,5 +1,6 @@
 "A file is there whole or not at all, and what was changed since is found out, at every place of it."
 
+import errno
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loky import ProcessPoolExecutor
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from sparse_sharing.files import (
@@ -21,6 +23,7 @@ from sparse_sharing.files import (
     load_about,
     load_json,
     load_tensors,
+    remove,
     save_json,
     save_tensors,
     write_whole,
@@ -366,3 +369,108 @@ class TestJson:
         with pytest.raises(TypeError):
             save_json(tmp_path / "x.json", {"a": {1, 2}})
         assert not list(tmp_path.iterdir())
+
+
+class TestWhatStandsThere:
+    "Something else than a file that was written here, in the place of one."
+
+    def test_a_folder_is_named(self, tmp_path):
+        for read in (load_json, load_tensors, load_about):
+            with pytest.raises(Damaged, match="it is not a file"):
+                read(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        for read in (load_json, load_tensors, load_about):
+            with pytest.raises(Damaged, match="it is not a file"):
+                read(tmp_path / "pipe")
+
+    @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "[]", "3", '{"sha256": 4}'])
+    def test_json_that_is_no_result_is_damaged(self, tmp_path, text):
+        (tmp_path / "result.json").write_text(text)
+        with pytest.raises(Damaged, match="result.json"):
+            load_json(tmp_path / "result.json")
+
+    def test_a_file_of_gigabytes_is_not_read(self, tmp_path):
+        with (tmp_path / "result.json").open("wb") as file:
+            file.truncate(2**40)  # takes no room on the disk
+        with pytest.raises(Damaged, match="1,099,511,627,776 bytes"):
+            load_json(tmp_path / "result.json")
+
+    def test_a_sealed_file_that_lacks_a_key_is_damaged(self, tmp_path):
+        save_json(tmp_path / "result.json", {"curve": []})
+        assert load_json(tmp_path / "result.json", ["curve"]) == {"curve": []}
+        with pytest.raises(Damaged, match="it has no files, unit"):
+            load_json(tmp_path / "result.json", ["curve", "unit", "files"])
+
+
+class TestRemove:
+    "A file is deleted where it lies, and never through a link."
+
+    @pytest.fixture
+    def home(self, tmp_path):
+        (tmp_path / "home" / "units").mkdir(parents=True)
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "precious").write_text("not ours")
+        return tmp_path / "home"
+
+    def test_a_file_is_gone(self, home):
+        (home / "units" / "a").write_text("x")
+        assert remove(home / "units" / "a", home) and not (home / "units" / "a").exists()
+        assert remove(home / "units" / "a", home), "gone already"
+
+    @pytest.mark.parametrize("way", ["link", "units/link", "link/inner"])
+    def test_what_lies_behind_a_link_stays(self, home, way):
+        target = home.parent / "elsewhere"
+        if way == "link/inner":
+            (target / "inner").mkdir()
+            (target / "inner" / "precious").write_text("not ours")
+            (home / "link").symlink_to(target)
+        else:
+            (home / way).symlink_to(target)
+        assert not remove(home / way / "precious", home)
+        assert (target / "precious").read_text() == "not ours"
+
+    def test_a_home_that_is_a_link_itself_is_where_we_were_sent(self, home):
+        (home / "units" / "a").write_text("x")
+        door = home.parent / "door"
+        door.symlink_to(home)
+        assert remove(door / "units" / "a", door) and not (home / "units" / "a").exists()
+
+    def test_of_a_link_only_the_link_goes(self, home):
+        (home / "units" / "a").symlink_to(home.parent / "elsewhere" / "precious")
+        assert remove(home / "units" / "a", home)
+        assert (home.parent / "elsewhere" / "precious").exists()
+
+    def test_a_folder_stays(self, home):
+        assert not remove(home / "units", home) and (home / "units").is_dir()
+
+    @pytest.mark.parametrize("path", ["../elsewhere/precious", "units/../../elsewhere/precious"])
+    def test_no_path_leads_out(self, home, path):
+        assert not remove(home / path, home)
+        assert (home.parent / "elsewhere" / "precious").exists()
+
+    def test_a_path_from_elsewhere_is_refused(self, home):
+        with pytest.raises(ValueError):
+            remove(home.parent / "elsewhere" / "precious", home)
+        assert (home.parent / "elsewhere" / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+    ],
+)
+def test_a_full_disk_says_what_to_do(tmp_path, error):
+    def write(draft):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        write_whole(tmp_path / "file", write)
+    assert "the disk is full. Make room, and the same call goes on" in caught.value.__notes__[0]
+    assert list(tmp_path.iterdir()) == []

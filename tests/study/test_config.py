@@ -169,7 +169,7 @@ class TestPlan:
 
     def test_a_design_is_a_comparison_or_an_analysis(self):
         assert set(DESIGNS) == {*PAPERS, "negative_transfer"} | set(ANALYSES)
-        assert set(ANALYSES) == {"relatedness", "sparsity", "warmup"}
+        assert set(ANALYSES) == {"relatedness", "sparsity", "warmup", "budget"}
 
     @pytest.mark.parametrize("name", DESIGNS)
     def test_every_unit_has_the_head_and_the_encoder_of_its_design(self, name, tmp_path):
@@ -364,7 +364,7 @@ class TestParameters:
     @pytest.mark.parametrize(
         "wrong, message",
         [
-            (dict(preset="fast"), "preset is 'fast': take one of quick, study, paper"),
+            (dict(preset="fast"), "preset is 'fast': take one of quick, study, annealed, paper"),
             (dict(alpha=0.0), "alpha is 0.0"),
             (dict(alpha=1.0), "alpha is 1.0"),
             (dict(alpha="0.1"), "alpha is '0.1'"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from sparse_sharing.study.data import (
     HEADS,
     LEVEL,
     TASKS,
+    Predictions,
     Source,
     build,
+    final_predictions,
     final_scores,
     predict,
     read_data,
@@ -31,11 +34,12 @@ from sparse_sharing.tagging import generated
 from sparse_sharing.tagging.corpora import Corpus, FormatError, read_corpus
 from sparse_sharing.tagging.crf import CRFHead
 from sparse_sharing.tagging.encoder import Sizes
-from sparse_sharing.tagging.sentences import Sentence
+from sparse_sharing.tagging.sentences import SPANS, Sentence, legal
 from sparse_sharing.training import evaluate, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
+SPAN_METRICS = ["f1", "f1_strict", "f1_released_single", "f1_released_multi", "f1_legal"]
 SMALL = Sizes(word=WIDTH, char=4, filters=5, hidden=6)
 
 
@@ -200,7 +204,8 @@ class TestPrediction:
     def test_tags_come_in_the_order_of_the_corpus(self, trained, data, corpus, task):
         tags = np.array([*data.vocab.tags[task], *data.vocab.unseen[task]])
         with torch.no_grad():
-            found = tags[predict(trained, data.splits[task]["dev"], task, "cpu")].tolist()
+            (predicted,) = predict(trained, data.splits[task]["dev"], task, "cpu")
+            found = tags[predicted].tolist()
         expected = [t for s in one_by_one(trained, corpus, "dev", task, data)[1] for t in s]
         assert found == expected and len(set(found)) > 1
         assert not set(found) & set(data.vocab.unseen[task])
@@ -237,14 +242,20 @@ class TestPrediction:
         }
         with torch.no_grad():
             rows = {
-                t: {r["metric"]: r for r in final_scores(trained, data, t, "cpu")} for t in TASKS
+                t: {
+                    r["metric"]: r
+                    for r in final_scores(final_predictions(trained, data, t, "cpu"), data, t)
+                }
+                for t in TASKS
             }
-        assert [list(r) for r in rows.values()] == [["accuracy"], *[["f1", "f1_strict"]] * 2]
+        assert [list(r) for r in rows.values()] == [["accuracy"], SPAN_METRICS, SPAN_METRICS]
         dev = evaluate(trained, [tagging_task(t, data, 10, "cpu") for t in TASKS])
         for split in ("dev", "test"):
             for task in TASKS:
                 gold, found = one_by_one(trained, corpus, split, task, data)
                 for metric, row in rows[task].items():
+                    if metric in ("f1_legal", "f1_released_single", "f1_released_multi"):
+                        continue
                     if metric == "accuracy":
                         score = seqeval.metrics.accuracy_score(gold, found)
                     else:
@@ -253,6 +264,36 @@ class TestPrediction:
                     assert row[split] == pytest.approx(100 * score, abs=1e-9), (split, task, metric)
         for task in TASKS:
             assert dev[task] == pytest.approx(next(iter(rows[task].values()))["dev"], abs=1e-9)
+
+    @pytest.mark.parametrize("task", ["ner", "chunk"])
+    def test_the_legal_path_is_the_best_of_all_that_the_scheme_allows(self, trained, data, task):
+        "Found by looking at every path of each sentence that is short enough."
+        tags, scheme = data.vocab.tags[task], SPANS[task]
+        split, looked_at = data.splits[task]["dev"], 0
+        with torch.no_grad():
+            predictions = final_predictions(trained, data, task, "cpu")
+            for batch in split.in_order():
+                scores = trained(batch, task=task)
+                for i, sentence in enumerate(batch.sentences):
+                    start, n = split.starts[sentence], int(batch.lengths[i])
+                    ids = predictions.legal["dev"][start : start + n].tolist()
+                    path = ["", *(tags[k] for k in ids), ""]
+                    assert all(legal(a, b, scheme) for a, b in pairwise(path))
+                    if len(tags) ** n > 20_000:
+                        continue
+                    looked_at += 1
+                    best = max(
+                        sum(float(scores[j, i, k]) for j, k in enumerate(other))
+                        for other in product(range(len(tags)), repeat=n)
+                        if all(
+                            legal(a, b, scheme)
+                            for a, b in pairwise(["", *(tags[k] for k in other), ""])
+                        )
+                    )
+                    own = sum(float(scores[j, i, k]) for j, k in enumerate(ids))
+                    if not isinstance(trained.heads[task], CRFHead):
+                        assert own == pytest.approx(best, abs=1e-5)
+        assert looked_at, "no sentence was short enough"
 
 
 class TestHeads:
@@ -371,7 +412,7 @@ class TestSeparateCorpora:
         model.eval()
         with torch.no_grad():
             for task in TASKS:
-                for row in final_scores(model, data, task, "cpu"):
+                for row in final_scores(final_predictions(model, data, task, "cpu"), data, task):
                     assert 0 <= row["dev"] <= 100 and 0 <= row["test"] <= 100
 
     def test_a_folder_with_three_is_read(self, monkeypatch, tmp_path):
@@ -425,7 +466,7 @@ class TestGenres:
             }
 
     @pytest.mark.parametrize("task", TASKS)
-    def test_scores_of_a_genre_are_those_of_its_sentences(self, genres, task, monkeypatch):
+    def test_scores_of_a_genre_are_those_of_its_sentences(self, genres, task):
         "By a tagger that takes `Ann` alone for a name."
         data, corpus = genres
         tags = [*data.vocab.tags[task], *data.vocab.unseen[task]]
@@ -434,15 +475,14 @@ class TestGenres:
         def guess(sentence):
             return [yes if w == "Ann" else no for w in sentence.words]
 
-        def predict(model, part, its, device):
-            name = next(k for k, v in data.splits[task].items() if v is part)
-            return np.array([tags.index(t) for s in corpus.splits[name] for t in guess(s)])
-
-        monkeypatch.setattr(data_module, "predict", predict)
-        rows = final_scores(None, data, task, "cpu")
+        said = {
+            name: np.array([tags.index(t) for s in corpus.splits[name] for t in guess(s)])
+            for name in ("dev", "test")
+        }
+        rows = final_scores(Predictions(said, {}), data, task)
         whole = [r for r in rows if "genre" not in r]
         assert [r["metric"] for r in whole] == (
-            ["accuracy"] if task == "pos" else ["f1", "f1_strict"]
+            ["accuracy"] if task == "pos" else SPAN_METRICS[:-1]
         )
         parts = {r["genre"]: r for r in rows[len(whole) :]}
         assert list(parts) == ["bn", "mz", "nw", "wb"], "the empty genre is none"
@@ -467,8 +507,14 @@ class TestGenres:
     def test_a_corpus_without_genres_has_no_such_rows(self, data, masks):
         model = build("hard", TASKS, data, SMALL, 0).eval()
         with torch.no_grad():
-            rows = [r for t in TASKS for r in final_scores(model, data, t, "cpu")]
-        assert len(rows) == 5 and all(list(r) == ["metric", "dev", "test"] for r in rows)
+            rows = [
+                r
+                for t in TASKS
+                for r in final_scores(final_predictions(model, data, t, "cpu"), data, t)
+            ]
+        assert len(rows) == 1 + 2 * len(SPAN_METRICS) and all(
+            list(r) == ["metric", "dev", "test"] for r in rows
+        )
 
     def test_a_genre_counts_for_the_checksum(self, genres, monkeypatch, tmp_path):
         data, corpus = genres
@@ -497,8 +543,13 @@ class TestAuxiliary:
         model = build("hard", ("ner", "pp"), data, sizes, 0)
         found = fit(model, tasks, 1, optimizer=SubnetSGD(model, 0.1), seed=0, log=lambda rows: None)
         assert {row["task"] for row in found.curve} == {"ner", "pp"}
-        metrics = {t: [r["metric"] for r in final_scores(model, data, t, "cpu")] for t in found.dev}
-        assert metrics == {"ner": ["f1", "f1_strict"], "pp": ["accuracy"]}
+        metrics = {
+            t: [
+                r["metric"] for r in final_scores(final_predictions(model, data, t, "cpu"), data, t)
+            ]
+            for t in found.dev
+        }
+        assert metrics == {"ner": SPAN_METRICS, "pp": ["accuracy"]}
 
 
 def test_a_process_reads_its_data_once(source):

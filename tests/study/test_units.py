@@ -22,14 +22,15 @@ from studies import check_same_unit, check_sound, lines_of, perform_killed, with
 from tiny import WIDTH, write_corpus, write_glove
 
 from sparse_sharing import training
-from sparse_sharing.controls import random_like, shuffled
 from sparse_sharing.files import Damaged, digest, load_json, load_tensors, save_json, save_tensors
+from sparse_sharing.finders import random_like, shuffled
 from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
 from sparse_sharing.study import units
 from sparse_sharing.study.data import TASKS, Source, build, read_data
 from sparse_sharing.study.units import (
     MASK,
+    PREDICTIONS,
     SMALLER,
     WEIGHTS,
     Training,
@@ -291,7 +292,7 @@ class TestResults:
             f"{plan['first'].name}/{SMALLER}": first["files"][SMALLER],
         }
         assert second["files"][MASK] == first["files"][SMALLER] != second["files"][SMALLER]
-        assert warmup["inputs"] == {} and main["files"] == {}
+        assert warmup["inputs"] == {} and list(main["files"]) == [PREDICTIONS]
         for result in (warmup, main, first, second):
             assert result["made_with"] == made_with()
             for name, checksum in result["files"].items():
@@ -418,14 +419,19 @@ class TestPerform:
         for name in (".result.json.abc.draft", ".weights.safetensors.x.draft"):
             (home / name).write_bytes(b"half")
         perform(plan["main"], folder, source)
-        assert sorted(p.name for p in home.iterdir()) == ["lock", "log.txt", "result.json"]
+        assert sorted(p.name for p in home.iterdir()) == [
+            "lock",
+            "log.txt",
+            PREDICTIONS,
+            "result.json",
+        ]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     @pytest.mark.parametrize("key", ["warmup", "main", "second"])
     def test_it_may_be_killed_at_any_file(self, finished, plan, source, tmp_path, key):
         "SIGKILL before and after each file that it puts in its place; then the rest of it is done."
         unit = plan[key]
-        writes = {"warmup": 4, "main": 3, "second": 5}[key]
+        writes = {"warmup": 4, "main": 4, "second": 5}[key]
         for cut in range(2 * writes + 1):
             folder = tmp_path / str(cut)
             for other in plan.values():
@@ -505,7 +511,7 @@ class TestPerform:
         watched = replace(data, splits={t: Watched(s) for t, s in data.splits.items()})
         monkeypatch.setattr(units, "read_data", lambda *_: watched)
         monkeypatch.setattr(training, "train_step", lambda *a: steps.append(1) or take_step(*a))
-        for key, expected in [("warmup", []), ("first", []), ("main", [36] * 3)]:
+        for key, expected in [("warmup", []), ("first", []), ("main", [36] * 6)]:
             reads.clear()
             steps.clear()
             perform(plan[key], tmp_path, source)
@@ -716,7 +722,9 @@ class TestControls:
         assert error.value.path == path and load_result(folder, unit) is None
 
     def test_a_control_that_there_is_not_is_refused(self, folder, source, unit):
-        with pytest.raises(ValueError, match="no control 'magic': take random, shuffled or one_sh"):
+        with pytest.raises(
+            ValueError, match="no control 'magic': take random, shuffled, one_shot or"
+        ):
             perform(replace(unit, system="magic"), folder, source)
         assert load_result(folder, replace(unit, system="magic")) is None
 

@@ -1,9 +1,10 @@
 """The scorers against seqeval, conlleval and seqscore.
 
-`conlleval` (from PyPI) is a Python edition of the shared tasks' Perl script. `seqscore` is an
-independent scorer; it repairs ill-formed BIO2 but not ill-formed BIOES, so for BIOES this file first
+`conlleval` (from PyPI) is a Python edition of the shared tasks' Perl script that, unlike the script,
+has rules for BIOES. `seqscore` is an independent scorer; it repairs ill-formed BIO2 but not ill-formed BIOES, so for BIOES this file first
 erases what is not well formed, by a regular expression, and lets seqscore refuse what is left if
-the expression is wrong.
+the expression is wrong. The readers of the paper's released code are held against their rules,
+written here as regular expressions over the tags of a sentence.
 """
 
 import re
@@ -22,7 +23,14 @@ from seqscore.encoding import get_encoding
 from seqscore.scoring import score_label_sequences
 from seqscore.validation import validate_labels
 
-from sparse_sharing.tagging.metrics import SpanCounter, accuracy, span_f1, span_f1_strict
+from sparse_sharing.tagging.metrics import (
+    SpanCounter,
+    accuracy,
+    span_f1,
+    span_f1_released_multi,
+    span_f1_released_single,
+    span_f1_strict,
+)
 
 LETTERS = {"BIO2": "BI", "BIOES": "BIES"}
 SEQSCORE = {"BIO2": "BIO", "BIOES": "BIOES"}
@@ -69,6 +77,56 @@ def seqscore_f1(gold: Sentences, predicted: Sentences, scheme: str) -> float:
         gold, predicted = ([well_formed_bioes(s) for s in side] for side in (gold, predicted))
     score, _ = score_label_sequences(predicted, gold, SEQSCORE[scheme], repair=repair)
     return 100 * score.f1
+
+
+Spans = set[tuple[int, int, str]]  # first word, last word + 1, type
+
+# Spans in the tags of a sentence, each tag with a blank after it.
+RELEASED_SINGLE = {
+    "BIOES": r"(?<!\S)(?:S-\S+ |B-\S+ (?:O |I-\S+ )*(?:E-\S+ )?)",
+    "BIO2": r"(?<!\S)B-(\S+) (?:I-\1 )*",
+}
+RELEASED_MULTI = r"(?<!\S)(?:[ES]-\S+ |[BI]-(\S+) (?:I-\1 )*(?:E-\1 )?)"
+
+
+def matched_spans(expression: str, tags: list[str]) -> Spans:
+    "The spans that match, each with the type of its first tag."
+    text, spans = "".join(f"{tag} " for tag in tags), set()
+    for match in re.finditer(expression, text):
+        first, stop = (text[:place].count(" ") for place in match.span())
+        spans.add((first, stop, tags[first][2:]))
+    return spans
+
+
+def released_single_spans(tags: list[str], scheme: str) -> Spans:
+    "One that ends with the sentence, and not by an `E` or `S`, is its first word alone."
+    matched = matched_spans(RELEASED_SINGLE[scheme], tags)
+    return {
+        (first, first + 1 if stop == len(tags) and tags[-1][0] not in "ES" else stop, type_)
+        for first, stop, type_ in matched
+    }
+
+
+def f1_of_spans(gold: list[Spans], predicted: list[Spans]) -> float:
+    n_right = sum(len(g & p) for g, p in zip(gold, predicted, strict=True))
+    n_spans = sum(map(len, gold)) + sum(map(len, predicted))
+    return 200 * n_right / n_spans if n_spans else 0
+
+
+def released_single_f1(gold: Sentences, predicted: Sentences, scheme: str) -> float:
+    sides = [[released_single_spans(tags, scheme) for tags in side] for side in (gold, predicted)]
+    return f1_of_spans(*sides)
+
+
+def released_multi_f1(gold: Sentences, predicted: Sentences) -> float:
+    sides = [[matched_spans(RELEASED_MULTI, tags) for tags in side] for side in (gold, predicted)]
+    return f1_of_spans(*sides)
+
+
+def to_bio2(tags: list[str]) -> list[str]:
+    "Well-formed BIOES in BIO2."
+    letters = str.maketrans("ES", "IB")
+    return [tag[0].translate(letters) + tag[1:] for tag in tags]
 
 
 @st.composite
@@ -133,12 +191,110 @@ def test_strict_is_lenient_where_all_is_well_formed(scheme: str, data: st.DataOb
     gold, predicted = data.draw(tagged("BIOES"))
     gold, predicted = ([well_formed_bioes(s) for s in side] for side in (gold, predicted))
     if scheme == "BIO2":
-        to_bio2 = str.maketrans("ES", "IB")
-        gold, predicted = (
-            [[tag[0].translate(to_bio2) + tag[1:] for tag in s] for s in side]
-            for side in (gold, predicted)
-        )
+        gold, predicted = ([to_bio2(s) for s in side] for side in (gold, predicted))
     assert span_f1_strict(gold, predicted, scheme) == span_f1(gold, predicted)
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_released_single_follows_its_rules(scheme: str, data: st.DataObject) -> None:
+    gold, predicted = data.draw(tagged(scheme))
+    if data.draw(st.booleans(), label="gold well formed"):
+        gold = [well_formed_bioes(tags) for tags in gold]
+        gold = [to_bio2(tags) for tags in gold] if scheme == "BIO2" else gold
+    by_rules = released_single_f1(gold, predicted, scheme)
+    assert span_f1_released_single(gold, predicted, scheme) == pytest.approx(by_rules, abs=1e-9)
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_released_multi_follows_its_rules_and_is_lenient(scheme: str, data: st.DataObject) -> None:
+    gold, predicted = data.draw(tagged(scheme))
+    score = span_f1_released_multi(gold, predicted)
+    assert score == pytest.approx(released_multi_f1(gold, predicted), abs=1e-9)
+    assert score == span_f1(gold, predicted)
+
+
+@both_schemes
+@settings(deadline=None)
+@given(data=st.data())
+def test_all_readers_agree_where_all_is_well_formed(scheme: str, data: st.DataObject) -> None:
+    "For BIO2 only if the last word of a sentence is outside, hence the `O`."
+    gold, predicted = data.draw(tagged("BIOES"))
+    gold, predicted = ([well_formed_bioes(s) for s in side] for side in (gold, predicted))
+    if scheme == "BIO2":
+        gold, predicted = ([[*to_bio2(s), "O"] for s in side] for side in (gold, predicted))
+    lenient = span_f1(gold, predicted)
+    assert span_f1_released_single(gold, predicted, scheme) == lenient
+    assert span_f1_released_multi(gold, predicted) == lenient
+
+
+# (tags, spans of the released single-task reader): the gold tags written for these spans are right.
+RELEASED_BY_HAND = {
+    "BIOES": [
+        ("B-PER I-PER O", "S-PER O O"),
+        ("B-PER I-PER O S-LOC", "B-PER I-PER E-PER S-LOC"),
+        ("B-PER O O B-LOC E-LOC", "B-PER I-PER E-PER B-LOC E-LOC"),
+        ("B-PER O E-LOC", "B-PER I-PER E-PER"),
+        ("B-PER I-LOC E-PER", "B-PER I-PER E-PER"),
+        ("B-PER B-PER E-PER", "S-PER B-PER E-PER"),
+        ("S-PER I-PER E-PER", "S-PER O O"),
+        ("O I-PER E-PER", "O O O"),
+        ("B-PER E-PER E-PER", "B-PER E-PER O"),
+        ("O B-PER", "O S-PER"),
+    ],
+    "BIO2": [
+        ("O I-PER O", "O O O"),
+        ("B-PER I-LOC I-PER O", "B-PER O O O"),
+        ("B-PER B-PER I-PER O", "B-PER B-PER I-PER O"),
+        ("O B-PER I-PER I-PER", "O B-PER O O"),
+        ("B-PER I-LOC", "B-PER O"),
+    ],
+}
+
+
+@both_schemes
+def test_released_single_by_hand(scheme: str) -> None:
+    "A second, well-formed sentence keeps the score above 0 where there is no span to read."
+    second = "B-LOC O".split() if scheme == "BIO2" else "S-LOC O".split()
+    for text, as_read in RELEASED_BY_HAND[scheme]:
+        gold, predicted = [as_read.split(), second], [text.split(), second]
+        assert span_f1_released_single(gold, predicted, scheme) == 100, text
+
+
+def test_the_four_readers_differ_by_hand() -> None:
+    gold, predicted = [["B-PER", "E-PER", "O", "S-LOC"]], [["B-PER", "I-PER", "O", "S-LOC"]]
+    assert span_f1(gold, predicted) == 100
+    assert span_f1_released_multi(gold, predicted) == 100
+    assert span_f1_released_single(gold, predicted, "BIOES") == 50
+    assert span_f1_strict(gold, predicted, "BIOES") == pytest.approx(100 * 2 / 3)
+
+
+@pytest.mark.parametrize(
+    "scheme, gold, predicted, single, multi",
+    [
+        ("BIOES", "B-P I-P E-P", "B-P O E-P", 100, 0),
+        ("BIOES", "B-P I-P E-P", "B-P I-Q E-Q", 100, 0),
+        ("BIOES", "B-P E-P O", "B-P I-P O", 0, 100),
+        ("BIOES", "S-P O", "B-P O", 100, 100),
+        ("BIOES", "S-P S-P", "B-P S-P", 100, 100),
+        ("BIOES", "O S-P", "I-P S-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P O", "B-P I-Q O", 0, 0),
+        ("BIO2", "O B-P", "I-P B-P", 100, 200 / 3),
+        ("BIO2", "B-P I-P", "B-P I-P", 100, 100),
+        ("BIO2", "B-P I-P", "B-P O", 100, 0),
+        ("BIO2", "B-P I-P O", "B-P O O", 0, 0),
+        ("BIO2", "O O", "O O", 0, 0),
+    ],
+)
+def test_the_released_scorers_by_hand(
+    scheme: str, gold: str, predicted: str, single: float, multi: float
+) -> None:
+    sides = [gold.split()], [predicted.split()]
+    assert span_f1_released_single(*sides, scheme) == pytest.approx(single)
+    assert span_f1_released_multi(*sides) == pytest.approx(multi)
 
 
 # (tags, lenient spans, strict spans), spans as (first word, last word + 1, type)
@@ -190,6 +346,8 @@ def test_no_right_span_is_zero_without_a_warning() -> None:
         for gold, predicted in [(outside, outside), (outside, span), (span, outside)]:
             assert span_f1(gold, predicted) == 0
             assert span_f1_strict(gold, predicted, "BIO2") == 0
+            assert span_f1_released_single(gold, predicted, "BIO2") == 0
+            assert span_f1_released_multi(gold, predicted) == 0
             assert counted(gold, predicted, ["O", "B-PER"]) == 0
 
 
@@ -197,14 +355,17 @@ def test_scores_are_plain_floats() -> None:
     gold = [["B-PER"]]
     scores = [accuracy(gold, gold), span_f1(gold, gold), span_f1_strict(gold, gold, "BIO2")]
     scores.append(counted(gold, gold, ["O", "B-PER"]))
-    assert [type(score) for score in scores] == [float] * 4
-    assert scores == [100] * 4
+    scores += [span_f1_released_single(gold, gold, "BIO2"), span_f1_released_multi(gold, gold)]
+    assert [type(score) for score in scores] == [float] * 6
+    assert scores == [100] * 6
 
 
 def test_tuples_are_sentences_too() -> None:
     gold, predicted = (("B-PER", "E-PER", "S-LOC"),), (("B-PER", "E-PER", "O"),)
     assert span_f1(gold, predicted) == pytest.approx(100 * 2 / 3)
     assert span_f1_strict(gold, predicted, "BIOES") == pytest.approx(100 * 2 / 3)
+    assert span_f1_released_single(gold, predicted, "BIOES") == pytest.approx(100 * 2 / 3)
+    assert span_f1_released_multi(gold, predicted) == pytest.approx(100 * 2 / 3)
     assert accuracy(gold, predicted) == pytest.approx(100 * 2 / 3)
 
 
@@ -218,7 +379,14 @@ def strict_bio2(gold: Sentences, predicted: Sentences) -> float:
     return span_f1_strict(gold, predicted, "BIO2")
 
 
-@pytest.mark.parametrize("score", [accuracy, span_f1, strict_bio2])
+def released_single_bio2(gold: Sentences, predicted: Sentences) -> float:
+    return span_f1_released_single(gold, predicted, "BIO2")
+
+
+SPAN_SCORES = [span_f1, strict_bio2, released_single_bio2, span_f1_released_multi]
+
+
+@pytest.mark.parametrize("score", [accuracy, *SPAN_SCORES])
 @pytest.mark.parametrize(
     ("gold", "predicted", "message"),
     [
@@ -241,7 +409,7 @@ def test_sides_that_do_not_match(
 def test_tags_that_are_no_span_tags(tag: str) -> None:
     for gold, predicted in [([["O"], ["O", tag]], [["O"], ["O", "O"]]), ([["O"]], [[tag]])]:
         where = "sentence 1, word 1" if len(gold) == 2 else "sentence 0, word 0"
-        for score in (span_f1, strict_bio2):
+        for score in SPAN_SCORES:
             with pytest.raises(ValueError, match=f"{where}: '{tag}' is not a span tag"):
                 score(gold, predicted)
     with pytest.raises(ValueError, match="is not a span tag"):
@@ -249,10 +417,11 @@ def test_tags_that_are_no_span_tags(tag: str) -> None:
 
 
 def test_tags_of_another_scheme() -> None:
-    with pytest.raises(ValueError, match="sentence 0, word 1: 'S-PER' is not"):
-        span_f1_strict([["O", "O"]], [["O", "S-PER"]], "BIO2")
-    with pytest.raises(ValueError, match="unknown scheme 'BIOSE': expected BIO2 or BIOES"):
-        span_f1_strict([["O"]], [["O"]], "BIOSE")
+    for score in (span_f1_strict, span_f1_released_single):
+        with pytest.raises(ValueError, match="sentence 0, word 1: 'S-PER' is not"):
+            score([["O", "O"]], [["O", "S-PER"]], "BIO2")
+        with pytest.raises(ValueError, match="unknown scheme 'BIOSE': expected BIO2 or BIOES"):
+            score([["O"]], [["O"]], "BIOSE")
 
 
 @pytest.mark.parametrize(
@@ -355,6 +524,10 @@ def test_all_scorers_agree_on_real_tags(conll2003: Splits, scheme: str, predicti
     assert counted(gold, predicted, tags) == lenient
     assert lenient == pytest.approx(conlleval_f1(gold, predicted), abs=1e-9)
     assert strict == pytest.approx(seqscore_f1(gold, predicted, scheme), abs=1e-9)
+    single = span_f1_released_single(gold, predicted, scheme)
+    assert single == pytest.approx(released_single_f1(gold, predicted, scheme), abs=1e-9)
+    assert single not in (lenient, strict)
+    assert span_f1_released_multi(gold, predicted) == lenient
 
 
 def test_accuracy_on_real_tags(conll2003: Splits) -> None:

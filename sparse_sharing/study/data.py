@@ -31,11 +31,13 @@ from sparse_sharing.sharing import (
 )
 from ..tagging import generated, metrics
 from ..tagging.auxiliary import with_positions, with_related
-from ..tagging.batches import Batch, Split, Vocabulary, coverage, encode, read_glove
+from ..tagging.batches import Batch, Split, Vocabulary, coverage, encode
 from ..tagging.corpora import Corpus, read_corpora, read_corpus, shared_sentences
 from ..tagging.crf import CRFHead, crf_head, viterbi
 from ..tagging.encoder import Encoder, Sizes, linear_head
+from ..tagging.schemes import NONE
 from ..tagging.sentences import SPANS
+from ..tagging.vectors import read_vectors
 from ..training import Task, derive_seed
 
 # %% ../../nbs/study/03_data.ipynb #18system-5ea2de
@@ -71,7 +73,7 @@ def _corpora(source: Source) -> dict[str, Corpus]:
     if not source.separate:
         corpus = read_corpus(source.data_dir) if source.data_dir else generated.generate()
         if source.auxiliary:
-            corpus = _only(corpus, ["ner"])
+            corpus = corpus.with_layers(["ner"])
             if source.auxiliary == "pp":
                 corpus = with_positions(corpus)
             else:
@@ -80,19 +82,6 @@ def _corpora(source: Source) -> dict[str, Corpus]:
     if source.data_dir:
         return read_corpora(source.data_dir)
     return {t: generated.generate(n, seed=i) for i, (t, n) in enumerate(GENERATED.items())}
-
-
-def _only(corpus: Corpus, layers: Sequence[str]) -> Corpus:
-    "The corpus with these layers alone."
-    if set(layers) == set(corpus.layers):
-        return corpus
-    return Corpus(
-        corpus.name,
-        *(
-            [replace(s, tags={k: s.tags[k] for k in layers}) for s in split]
-            for split in corpus.splits.values()
-        ),
-    )
 
 
 @lru_cache(maxsize=1)
@@ -107,21 +96,24 @@ def read_data(
     tasks: dict[int, list[str]] = {}
     for task, corpus in by_task.items():
         tasks.setdefault(id(corpus), []).append(task)
-    parts = [_only(by_task[names[0]], names) for names in tasks.values()]
+    parts = [by_task[names[0]].with_layers(names) for names in tasks.values()]
     every = Corpus(
         "+".join(dict.fromkeys(c.name for c in parts)),
         *([s for c in parts for s in c.splits[k]] for k in ("train", "dev", "test")),
+        schemes={layer: c.scheme(layer) for c in parts for layer in c.layers},
     )
     rows: Mapping[str, np.ndarray] = {}
     if source.embeddings:
         words = {w.lower() for split in every.splits.values() for s in split for w in s.words}
-        rows = read_glove(source.embeddings, words)
+        rows = read_vectors(source.embeddings, words)
     vocabs = [Vocabulary.build(c, rows) for c in parts]
     vocab = vocabs[0]
     if len(parts) > 1:
         tags = {t: v.tags[t] for v in vocabs for t in v.tags}
         unseen = {t: v.unseen[t] for v in vocabs for t in v.tags}
-        vocab = replace(Vocabulary.build(every, rows), tags=tags, unseen=unseen)
+        schemes = {t: v.schemes[t] for v in vocabs for t in v.tags}
+        vocab = Vocabulary.build(every, rows)
+        vocab = replace(vocab, tags=tags, unseen=unseen, schemes=schemes)
     splits: dict[str, Mapping[str, Split]] = {}
     genres: dict[str, Mapping[str, np.ndarray]] = {}
     for part, names, its in zip(parts, tasks.values(), vocabs, strict=True):
@@ -181,7 +173,7 @@ def build(
             torch.manual_seed(derive_seed(seed, "head", task))
             tags = data.vocab.tags[task]
             if head == "crf":
-                heads[task] = crf_head(tags, sizes, SPANS.get(task))
+                heads[task] = crf_head(tags, sizes, data.vocab.schemes[task])
             else:
                 heads[task] = linear_head(len(tags), sizes)
     if system == "single":
@@ -213,7 +205,7 @@ def free_decoder(
 def legal_decoder(
     head: nn.Module,  # of a task
     tags: Sequence[str],  # the tags of training, in the order of their indices
-    scheme: str,  # of the spans: `iob1`, `bio2` or `bioes`
+    scheme: str,  # of the spans: one of `SCHEMES`
 ) -> Decoder:
     """The best of the paths that the scheme allows: a linear head's scores are added up along each.
 
@@ -255,7 +247,8 @@ def tagging_task(
     "A layer of a corpus as a task: the loss of its head, and span F1 or, where there are no spans, accuracy on dev."
     train, dev = data.splits[name]["train"], data.splits[name]["dev"]
     tags = (*data.vocab.tags[name], *data.vocab.unseen[name])
-    counter = metrics.SpanCounter(tags) if name in SPANS else None
+    scheme = data.vocab.schemes[name]
+    counter = None if scheme == NONE else metrics.SpanCounter(tags, scheme)
 
     def loss(model: Sharing, batch: Batch) -> Tensor:
         batch = batch.to(device)
@@ -290,8 +283,9 @@ def final_predictions(
     "What a finished model predicts. The only place where a model reads the test split."
     head = model.heads[task]
     decoders = [free_decoder(head)]
-    if task in SPANS:
-        decoders.append(legal_decoder(head, data.vocab.tags[task], SPANS[task]))
+    scheme = data.vocab.schemes[task]
+    if scheme != NONE:
+        decoders.append(legal_decoder(head, data.vocab.tags[task], scheme))
     by_split = {
         name: predict(model, data.splits[task][name], task, device, *decoders)
         for name in ("dev", "test")
@@ -314,6 +308,7 @@ def final_scores(
     """
     tags = np.array([*data.vocab.tags[task], *data.vocab.unseen[task]])
     rows: dict[tuple[str, str], dict[str, Any]] = {}
+    scheme = data.vocab.schemes[task]
     for split in ("dev", "test"):
         part, genres = data.splits[task][split], data.genres[task][split]
 
@@ -321,15 +316,17 @@ def final_scores(
             return [sentence.tolist() for sentence in np.split(tags[ids], cuts)]
 
         gold, free = by_sentence(part.tags[task]), by_sentence(predictions.free[split])
-        scores = _metrics(task, gold, free)
+        scores = _metrics(scheme, gold, free)
         if split in predictions.legal:
-            scores["f1_legal"] = metrics.span_f1(gold, by_sentence(predictions.legal[split]))
+            scores["f1_legal"] = metrics.span_f1(
+                gold, by_sentence(predictions.legal[split]), scheme
+            )
         for metric, score in scores.items():
             rows.setdefault(("", metric), dict(metric=metric))[split] = score
         for genre in sorted(set(genres) - {""}):
             chosen = np.flatnonzero(genres == genre)
             metric, score = next(
-                iter(_metrics(task, [gold[i] for i in chosen], [free[i] for i in chosen]).items())
+                iter(_metrics(scheme, [gold[i] for i in chosen], [free[i] for i in chosen]).items())
             )
             row = dict(metric=metric, genre=str(genre), words=0, dev=None, test=None)
             row = rows.setdefault((genre, metric), row)
@@ -339,14 +336,15 @@ def final_scores(
     return list(rows.values())
 
 
-def _metrics(task: str, gold: list[list[str]], found: list[list[str]]) -> dict[str, float]:
+def _metrics(scheme: str, gold: list[list[str]], found: list[list[str]]) -> dict[str, float]:
     "The headline metric of a task and, where there are spans, F1 as others count it."
-    if task not in SPANS:
+    if scheme == NONE:
         return {"accuracy": metrics.accuracy(gold, found)}
-    scheme = SPANS[task].upper()
-    return {
-        "f1": metrics.span_f1(gold, found),
+    scores = {
+        "f1": metrics.span_f1(gold, found, scheme),
         "f1_strict": metrics.span_f1_strict(gold, found, scheme),
-        "f1_released_single": metrics.span_f1_released_single(gold, found, scheme),
-        "f1_released_multi": metrics.span_f1_released_multi(gold, found),
     }
+    if scheme in SPANS.values():  # the released code reads no others
+        scores["f1_released_single"] = metrics.span_f1_released_single(gold, found, scheme)
+        scores["f1_released_multi"] = metrics.span_f1_released_multi(gold, found)
+    return scores

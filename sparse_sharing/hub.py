@@ -10,15 +10,12 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from .extras import require
 from .files import write_whole
 from .persistence import ABOUT, Stored
 
-try:
-    from huggingface_hub import ModelHubMixin, snapshot_download
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "sparse_sharing.hub needs the package huggingface_hub: pip install 'sparse-sharing[hub]'"
-    ) from error
+require("hub", "huggingface_hub")
+from huggingface_hub import ModelHubMixin, snapshot_download  # noqa: E402
 
 # %% ../nbs/method/17_hub.ipynb #c902bcb0
 class OnHub(ModelHubMixin, library_name="sparse_sharing", tags=["multi-task"]):

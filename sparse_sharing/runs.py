@@ -48,7 +48,7 @@ class Precision:
         loss = loss if self.scaler is None else self.scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]
 
-# %% ../nbs/method/13_runs.ipynb #a875c1c3
+# %% ../nbs/method/13_runs.ipynb #8900cc68
 SINCE = ("rates", "accumulate")  # what older checkpoints do not say
 
 
@@ -108,7 +108,7 @@ class Run:
             fit=asdict(self.result),
             streams=self.streams,
             numbers=numbers,
-            rates=[float(group["lr"]) for group in self.optimizer.param_groups],
+            groups=[_plain(group) for group in self.optimizer.param_groups],
             scheduler=None if self.scheduler is None else _plain(self.scheduler.state_dict()),
             scaler=None if scaler is None else scaler.state_dict(),
         )
@@ -182,8 +182,11 @@ class Run:
 
     def _load_rates(self, about: Mapping[str, Any]) -> None:
         "Where the scheduler, the scaler and the rates were."
-        for group, rate in zip(self.optimizer.param_groups, about.get("rates", []), strict=False):
-            group["lr"] = rate
+        for group, options in zip(
+            self.optimizer.param_groups, about.get("groups", []), strict=False
+        ):
+            for key, value in options.items():  # a scheduler may change more than the rate
+                group[key] = tuple(value) if isinstance(value, list) else value
         if self.scheduler is not None and about.get("scheduler"):
             self.scheduler.load_state_dict(about["scheduler"])
         if self.precision.scaler is not None and about.get("scaler"):
@@ -191,8 +194,14 @@ class Run:
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
-    "What JSON can say of a scheduler's state: numbers, texts, and lists of them."
-    return {k: v for k, v in state.items() if isinstance(v, (int, float, str, list, type(None)))}
+    "What JSON can say of a scheduler's state, or of a group: numbers, texts, and lists of numbers."
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in state.items() if k != "params"}
+    return {
+        key: value
+        for key, value in plain.items()
+        if isinstance(value, (int, float, str, type(None)))
+        or (isinstance(value, list) and all(isinstance(v, (int, float)) for v in value))
+    }
 
 # %% ../nbs/method/13_runs.ipynb #bbfea887
 def identity_of(

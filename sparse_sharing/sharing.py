@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Sharing', 'find_sharing', 'HardSharing', 'SparseSharing', 'SingleTask', 'HierarchicalSharing', 'SoftSharing']
 
-# %% ../nbs/method/01_sharing.ipynb #2f7886c1
+# %% ../nbs/method/01_sharing.ipynb #fba223f4
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .bytask import ByTask, tree
 from .export import cross_stitched, exchange, headed, stacked, write_zeros
 from .masks import Mask, union
 from .persistence import Stored
-from .subnets import ByTask, check_mask, tree
+from .subnets import check_mask
 from .views import plain, remember
 
-# %% ../nbs/method/01_sharing.ipynb #178207ef
+# %% ../nbs/method/01_sharing.ipynb #9546d271
 class Sharing(Stored):
     "What the five systems have in common: a head per task, above an encoder that each system makes in its own way."
 
@@ -64,6 +65,11 @@ class Sharing(Stored):
             wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
             if wrapper is not None:
                 self.process_group = wrapper.process_group
+
+    def _replicate_for_data_parallel(self) -> Any:
+        raise TypeError(
+            "DataParallel copies modules without their masks: use DistributedDataParallel"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -145,7 +151,7 @@ class HardSharing(Sharing):
         if names:
             self.protected[task] = names
 
-# %% ../nbs/method/01_sharing.ipynb #a1512ccf
+# %% ../nbs/method/01_sharing.ipynb #213511d6
 class SparseSharing(HardSharing):
     "One encoder, of which each task uses and trains its own subnet (paper, *Learning Sparse Sharing Architectures*)."
 
@@ -265,7 +271,7 @@ def _layers(encoder: nn.Module) -> nn.ModuleList:
         )
     return layers
 
-# %% ../nbs/method/01_sharing.ipynb #7caaf535
+# %% ../nbs/method/01_sharing.ipynb #74e43bc4
 class HierarchicalSharing(HardSharing):
     "One encoder, with each task's head at a layer of its own (paper, equation 3)."
 

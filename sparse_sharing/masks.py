@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 from torch import Tensor, nn
 
+from .extras import require
 from .files import write_whole
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class Mask(Mapping[str, Tensor]):
 
     def densities(self) -> "pd.DataFrame":  # a row per tensor: parameter, kept, size, density
         "The same numbers, tensor by tensor. Needs pandas."
+        require("study", "pandas")
         import pandas as pd
 
         rows = [(name, int(mask.sum()), mask.numel()) for name, mask in self._tensors.items()]

@@ -16,18 +16,15 @@ from tiny import WIDTH, write_corpus, write_glove
 from sparse_sharing.masks import Mask, union
 from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.study import data as data_module
-from sparse_sharing.study.data import (
-    GENERATED,
+from sparse_sharing.study.data import GENERATED, TASKS, Source, read_data
+from sparse_sharing.study.models import (
     HEADS,
     LEVEL,
-    TASKS,
     Predictions,
-    Source,
     build,
     final_predictions,
     final_scores,
     predict,
-    read_data,
     tagging_task,
 )
 from sparse_sharing.tagging import generated
@@ -221,7 +218,7 @@ class TestPrediction:
             return
         scores = [
             F.log_softmax(
-                trained(data.splits["chunk"]["train"].batch(np.array([i])), "chunk")[:, 0], 1
+                trained(data.splits["chunk"]["train"].batch(np.array([i])), task="chunk")[:, 0], 1
             )
             for i in batch.sentences
         ]
@@ -300,7 +297,7 @@ class TestHeads:
     def test_a_crf_obeys_the_scheme_of_its_task(self, data):
         model = build("hard", TASKS, data, SMALL, 0, head="crf")
         schemes = {t: h.scheme for t, h in model.heads.items()}
-        assert schemes == {"pos": None, "ner": "bioes", "chunk": "bio2"}
+        assert schemes == {"pos": "none", "ner": "bioes", "chunk": "iob2"}
         assert all(isinstance(h, CRFHead) for h in model.heads.values())
         assert all(h.tags == data.vocab.tags[t] for t, h in model.heads.items())
 
@@ -361,7 +358,7 @@ class TestSeparateCorpora:
         data, corpora = separate
         checksums = {c.checksum for c in corpora.values()}
         assert len(checksums) == 3
-        text = "".join(data_module._only(corpora[t], [t]).checksum for t in corpora)
+        text = "".join(corpora[t].with_layers([t]).checksum for t in corpora)
         assert data.about["checksum"] == text and len(text) == 3 * 64
 
     def test_the_vocabulary_is_that_of_all_training_splits(self, separate):

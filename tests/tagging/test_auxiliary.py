@@ -23,7 +23,7 @@ from sparse_sharing.tagging.auxiliary import (
     with_related,
 )
 from sparse_sharing.tagging.batches import Vocabulary, encode
-from sparse_sharing.tagging.corpora import Corpus, Sentence
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 # What `python tests/test_auxiliary.py` prints. It changes when the task does, and then on purpose only.
 DIGEST = "f50999b197b3bfc46e9e07ec52b00228f250d6733f3d980e5370fbc50af72ecc"
@@ -222,7 +222,11 @@ def test_same_task_in_every_process():
     assert digest(generated.generate(200, 40, 40)) == DIGEST
     out = subprocess.run(
         [sys.executable, __file__],
-        env={**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": "4711",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        },
         capture_output=True,
         text=True,
         check=True,

@@ -1,7 +1,5 @@
-"GloVe files sound and damaged, the vocabulary's rules, and batches: each word once, in its place."
+"The vocabulary's rules, and batches: each word once, in its place."
 
-import gzip
-import re
 from collections import Counter
 
 import numpy as np
@@ -10,12 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparse_sharing.tagging.batches import Vocabulary, coverage, encode, read_glove
-from sparse_sharing.tagging.corpora import Corpus, FormatError, Sentence
+from sparse_sharing.tagging.batches import Vocabulary, coverage, encode
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 properties = settings(deadline=None, max_examples=60)
-
-GLOVE = "the 0.5 -1 2e-1\nriver 1 2 3\nd'or 4 5 6\nquay 7 8 9\n"
 
 
 def sentence(text: str) -> Sentence:
@@ -39,81 +35,6 @@ def split_of(texts: list[list[str]]):
     sentences = [Sentence(tuple(t), {"pos": tuple("CV"[w[0] in "aAé"] for w in t)}) for t in texts]
     vocab = Vocabulary.build(Corpus("any", sentences, [], []))
     return sentences, vocab, encode(sentences, vocab)
-
-
-class TestGlove:
-    @pytest.fixture(params=["glove.txt", "glove.txt.gz"])
-    def write(self, request, tmp_path):
-        "Writes text or bytes to a file, packed if its name says so."
-        path = tmp_path / request.param
-
-        def write(content: str | bytes):
-            data = content.encode() if isinstance(content, str) else content
-            path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-            return path
-
-        return write
-
-    def test_wanted_rows_are_read(self, write):
-        rows = read_glove(write(GLOVE), ["river", "the", "d'or", "zim"])
-        assert {w: v.tolist() for w, v in rows.items()} == {
-            "the": pytest.approx([0.5, -1, 0.2]),
-            "river": [1, 2, 3],
-            "d'or": [4, 5, 6],
-        }
-        assert all(v.dtype == np.float32 for v in rows.values())
-        assert read_glove(write(GLOVE), []) == {}
-
-    def test_windows_line_ends_are_no_part_of_a_number(self, write):
-        assert read_glove(write("a 1 2\r\nb 3 4\r\n"), ["b"])["b"].tolist() == [3, 4]
-
-    @pytest.mark.parametrize(
-        "content, line, what",
-        [
-            pytest.param("the 1 2 3\nriver 1 2\nquay 1 2 3\n", 2, "2 numbers", id="short"),
-            pytest.param("the 1 2 3\nriver 1 2 3 4\n", 2, "the first row has 3", id="long"),
-            pytest.param("the 1 2 3\n\nriver 1 2 3\n", 2, "0 numbers", id="blank"),
-            pytest.param("400000 100\nthe 1 2 3\n", 1, "header", id="header"),
-            pytest.param("the 1 2 3\nriver 1 2", 2, "2 numbers", id="cut between numbers"),
-            pytest.param("the 1 2 3\nriver 1 2 0.", 2, "broken off", id="cut in a number"),
-            pytest.param("the 1 2 3\nriver 1 two 3\n", 2, "two", id="no number"),
-            pytest.param("the 1 2 3\nriver 1 nan 3\n", 2, "nan", id="not a number"),
-            pytest.param(b"the 1 2 3\nr\xefver 1 2 3\n", 2, "decode", id="no UTF-8"),
-            pytest.param("", 1, "empty", id="empty"),
-        ],
-    )
-    def test_an_unsound_row_is_named(self, write, content, line, what):
-        path = write(content)
-        with pytest.raises(FormatError) as error:
-            read_glove(path, ["river"])
-        message = str(error.value)
-        assert message.startswith(f"{path}:{line}: ") and what in message
-        assert re.search("Fetch|download|Convert", message), "it does not say what to do"
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            pytest.param(lambda data: data[:-20], id="cut in the middle"),
-            pytest.param(lambda data: data[:-5], id="cut in the checksum"),
-            pytest.param(lambda data: data[:-8] + bytes(8), id="another checksum"),
-            pytest.param(lambda data: data[:10] + b"\xff" + data[11:], id="overwritten"),
-            pytest.param(lambda data: b"<html>Not found</html>", id="another file"),
-        ],
-    )
-    def test_a_damaged_archive_is_named(self, tmp_path, damage):
-        path = tmp_path / "glove.txt.gz"
-        path.write_bytes(damage(gzip.compress(GLOVE.encode())))
-        with pytest.raises(FormatError, match=r"glove\.txt\.gz:\d+: .*Fetch the file again"):
-            read_glove(path, ["river"])
-
-    def test_a_file_that_is_not_there_is_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="nowhere.txt: no such file. Give"):
-            read_glove(tmp_path / "nowhere.txt", [])
-
-    def test_the_measuring_file_has_100_numbers_per_row(self, data_dir):
-        path = data_dir / "glove" / "glove.6B.100d.subset.txt.gz"
-        rows = read_glove(path, ["the", "river", "zzzqx"])
-        assert set(rows) == {"the", "river"} and {len(v) for v in rows.values()} == {100}
 
 
 class TestVocabulary:

@@ -24,7 +24,7 @@ from sparse_sharing.tagging.chunking import (
     read_tree,
     read_trees,
 )
-from sparse_sharing.tagging.corpora import breaks
+from sparse_sharing.tagging.schemes import breaks
 
 RECORDED = ROOT / "nbs" / "results" / "chunking" / "agreement.csv"
 Sentence = tuple[Tree, list[tuple[str, str, str]]]  # a tree; word, part of speech, chunk
@@ -150,7 +150,7 @@ def test_all_trees_of_the_sample_and_of_masc_have_legal_tags(data_dir):
     assert len(trees) == 3914 + 3308 + 379 + 405
     for tree in trees:
         tags = chunk_tags(tree)
-        assert len(tags) == len(tree.tokens()) and breaks(tags, "bio2") == []
+        assert len(tags) == len(tree.tokens()) and breaks(tags, "iob2") == []
 
 
 # --- Rule by rule ----------------------------------------------------------------------------
@@ -587,7 +587,7 @@ TREES = st.recursive(
 @example(read_tree("(VP (VP (-NONE- *)) (VP (VB a)))"))
 def test_every_word_has_a_tag_and_the_tags_are_bio2(tree):
     tags = chunk_tags(tree)
-    assert len(tags) == len(tree.tokens()) and breaks(tags, "bio2") == []
+    assert len(tags) == len(tree.tokens()) and breaks(tags, "iob2") == []
     assert {tag[2:] for tag in tags} <= {""} | {phrase.removeprefix("WH") for phrase in HEADS}
 
 
@@ -642,7 +642,7 @@ def test_a_tree_may_be_deep(phrase):
     assert tree == read_tree(text) and read_tree(str(tree)) == tree
     assert len(tree.tokens()) == depth + 1 and len(repr(tree)) > depth
     tags = chunk_tags(tree)
-    assert len(tags) == depth + 1 and breaks(tags, "bio2") == []
+    assert len(tags) == depth + 1 and breaks(tags, "iob2") == []
     if phrase == "VP":
         assert tags == ("B-VP", *["I-VP"] * depth)
 

@@ -5,19 +5,17 @@ import warnings
 
 import pytest
 
-from sparse_sharing.tagging import corpora as corpora_module
+from sparse_sharing.tagging.columns import read_conll
 from sparse_sharing.tagging.corpora import (
-    Corpus,
-    FormatError,
-    Sentence,
-    breaks,
-    read_conll,
+    DECLARE,
     read_conll2000,
     read_conll2003,
     read_corpora,
     read_corpus,
     shared_sentences,
 )
+from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.sentences import Corpus, FormatError, Sentence
 
 ROW = "a NN I-NP I-PER\n"
 GOLD = (
@@ -51,12 +49,6 @@ def ontonotes(folder, source="wsj"):
         put(folder / split / f"{split}.v4_gold_conll", GOLD.format(f"nw/{source}", split))
 
 
-def test_other_modules_find_everything_here():
-    names = ["Sentence", "Corpus", "FormatError", "read_conll", "read_ontonotes", "read_ptb"]
-    names += ["to_bio2", "to_bioes", "legal", "breaks"]
-    assert all(hasattr(corpora_module, name) for name in names)
-
-
 # --- CoNLL-2003
 
 
@@ -85,16 +77,20 @@ def test_conll2003_is_found_by_its_names(here, names):
 
 @pytest.mark.parametrize("read", [read_conll2003, read_corpus])
 def test_conll2003_warns_of_unseen_tags(here, read):
-    for name, text in [("train", ROW), ("testa", ROW), ("testb", f"{ROW}\n" + "b NN I-XP O\n" * 2)]:
+    for name, text in [
+        ("train", ROW),
+        ("testa", ROW),
+        ("testb", f"{ROW}\n" + "b NN I-ADJP O\n" * 2),
+    ]:
         (here / f"eng.{name}").write_text(text)
     with pytest.warns(UserWarning) as caught:
         got = read(".")
     assert [str(w.message).split(" but")[0] for w in caught] == [
-        "chunk tag B-XP is in test (words: 1, the first in sentence 2)",
-        "chunk tag I-XP is in test (words: 1, the first in sentence 2)",
+        "chunk tag B-ADJP is in test (words: 1, the first in sentence 2)",
+        "chunk tag I-ADJP is in test (words: 1, the first in sentence 2)",
         "ner tag O is in test (words: 2, the first in sentence 2)",
     ]
-    assert got.test[1].tags["chunk"] == ("B-XP", "I-XP")
+    assert got.test[1].tags["chunk"] == ("B-ADJP", "I-ADJP")
 
 
 # --- CoNLL-2000
@@ -145,7 +141,7 @@ def test_conll2000_errors(here, name):
         read_conll2000("c")
     assert str(e.value) == (
         f"c/{name}:2: expected 3 columns (word _ chunk), found 2. Mend the line, or give "
-        "`read_conll` the layout in `columns`, where _ skips one."
+        f"the layout in `columns`, where _ skips one. {DECLARE}."
     )
     (here / "c" / name).unlink()
     with pytest.raises(FileNotFoundError) as e:
@@ -184,6 +180,44 @@ def test_four_columns_or_two(here):
         read_corpus("three")
 
 
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("wrote O\nGhent B-place\n", "2: pos tags such as B-place mark spans."),
+        ("wrote VERB\n", "1: VERB is no pos tag of a treebank."),
+        ("wrote O\nGhent LOC\n", "1: O is no pos tag of a treebank."),
+        ("wrote VBD O\nGhent NNP B-LOC\n", "1: expected 4 columns (word pos chunk ner), found 3."),
+        ("Ghent VERB B-NP B-LOC\n", "1: VERB is no pos tag of CoNLL-2003."),
+        ("Ghent NNP B-LOC B-LOC\n", "1: B-LOC is no chunk tag of CoNLL-2003."),
+        ("a DT B-NP O\nGhent NNP I-NP B-place\n", "2: B-place is no ner tag of CoNLL-2003."),
+    ],
+)
+def test_what_does_not_look_like_the_corpus_is_refused(here, row, message):
+    "A file of any kind may be called train.txt: it has to show the tags of the corpus."
+    for name in ("train.txt", "dev.txt", "test.txt"):
+        put(here / name, row)
+    with pytest.raises(FormatError) as e:
+        read_corpus(".")
+    assert str(e.value).startswith(f"train.txt:{message}") and str(e.value).endswith(f"{DECLARE}.")
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("a DT O\nGhent NNP B-place\n", "2: B-place is no chunk tag of CoNLL-2000."),
+        ("a DT O\nGhent NNP I-LOC\n", "2: I-LOC is no chunk tag of CoNLL-2000."),
+        ("a DT O\nGhent NNP LOC\n", "2: LOC is no chunk tag."),
+        ("a O\nGhent B-LOC\n", "1: expected 3 columns (word _ chunk), found 2."),
+    ],
+)
+def test_two_files_of_another_kind_are_not_conll2000(here, row, message):
+    for name in ("train.txt", "test.txt"):
+        put(here / name, row)
+    with pytest.raises(FormatError) as e:
+        read_corpus(".")
+    assert str(e.value).startswith(f"train.txt:{message}") and str(e.value).endswith(f"{DECLARE}.")
+
+
 def test_unseen_tags_of_every_kind_are_reported(here):
     ontonotes(here)
     put(here / "test/x.v4_gold_conll", GOLD.format("nw", "x").replace("NN", "FW"))
@@ -194,7 +228,8 @@ def test_unseen_tags_of_every_kind_are_reported(here):
 KNOWN = (
     "Give a folder with eng.train, eng.testa, eng.testb (CoNLL-2003); train.txt and test.txt "
     "(CoNLL-2000); wsj_0001.mrg and so on (Penn Treebank); *gold_conll files below train, "
-    "development and test (OntoNotes 5.0); or leave `data_dir` empty for the generated corpus."
+    "development and test (OntoNotes 5.0); or leave `data_dir` empty for the generated corpus. "
+    f"{DECLARE}."
 )
 
 
@@ -336,7 +371,7 @@ def test_conll2003_is_in_our_schemes(real):
     corpus, messages = real[0]["ner"], real[1]
     for split in corpus.splits.values():
         for s in split:
-            assert not breaks(s.tags["chunk"], "bio2") and not breaks(s.tags["ner"], "bioes")
+            assert not breaks(s.tags["chunk"], "iob2") and not breaks(s.tags["ner"], "bioes")
     assert messages == [
         "chunk tag I-LST is in test (words: 2, the first in sentence 1504)",
         "chunk tag I-PRT is in dev (words: 2, the first in sentence 356)",
@@ -359,7 +394,7 @@ def test_conll2000_has_its_published_counts(real):
     assert (table.sentences[:2].sum(), table.tokens[:2].sum()) == (8_936, 211_727)
     assert table["chunk spans"].tolist() == [96_279, 10_699, 23_852]
     for split in real[0]["chunk"].splits.values():
-        assert not any(breaks(s.tags["chunk"], "bio2") for s in split)
+        assert not any(breaks(s.tags["chunk"], "iob2") for s in split)
         assert any("#" in s.words for s in split)  # no comments
 
 
@@ -402,12 +437,12 @@ def test_the_folder_of_all_is_no_corpus(data_dir):
 
 def broken(path, columns, layer):
     "How often the tags of a file, as they are written, break IOB1 and BIO2."
-    tags = [s.tags[layer] for s in read_conll(path, columns, schemes={})]
-    return [[i for t in tags for i in breaks(t, scheme)] for scheme in ("iob1", "bio2")]
+    tags = [s.tags[layer] for s in read_conll(path, columns, {layer: "none"})]
+    return [[i for t in tags for i in breaks(t, scheme)] for scheme in ("iob1", "iob2")]
 
 
 def test_slips_of_the_official_files(data_dir):
-    iob1, bio2 = broken(data_dir / "conll2003" / "eng.train", ("word", "_", "_", "ner"), "ner")
-    assert (len(iob1), len(iob1) + len(bio2)) == (2, 23_429)
-    iob1, bio2 = broken(data_dir / "conll2000" / "test.txt", ("word", "_", "chunk"), "chunk")
-    assert len(iob1) > 0 and not bio2
+    iob1, iob2 = broken(data_dir / "conll2003" / "eng.train", ("word", "_", "_", "ner"), "ner")
+    assert (len(iob1), len(iob1) + len(iob2)) == (2, 23_429)
+    iob1, iob2 = broken(data_dir / "conll2000" / "test.txt", ("word", "_", "chunk"), "chunk")
+    assert len(iob1) > 0 and not iob2

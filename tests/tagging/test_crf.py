@@ -17,7 +17,7 @@ from sparse_sharing.optim import SubnetSGD, subnet_step
 from sparse_sharing.sharing import HardSharing, SparseSharing
 from sparse_sharing.tagging import crf
 from sparse_sharing.tagging.batches import Vocabulary, encode
-from sparse_sharing.tagging.corpora import Corpus, Sentence, breaks, read_conll2003
+from sparse_sharing.tagging.corpora import read_conll2003
 from sparse_sharing.tagging.crf import (
     FORBIDDEN,
     CRFHead,
@@ -29,15 +29,17 @@ from sparse_sharing.tagging.crf import (
     viterbi,
 )
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
+from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 BIOES = ["B-X", "E-X", "I-X", "O", "S-X"]
 TAGS = {
-    "one tag": (["NN"], None),
-    "two tags": (["NN", "VB"], None),
-    "bioes without rules": (BIOES, None),
+    "one tag": (["NN"], "none"),
+    "two tags": (["NN", "VB"], "none"),
+    "bioes without rules": (BIOES, "none"),
     "bioes": (BIOES, "bioes"),
     "bioes of single words": (["O", "S-X", "S-Y"], "bioes"),
-    "bio2": (["B-X", "B-Y", "I-X", "O"], "bio2"),
+    "iob2": (["B-X", "B-Y", "I-X", "O"], "iob2"),
     "iob1": (["B-X", "I-X", "I-Y"], "iob1"),
 }
 cases = st.builds(
@@ -66,7 +68,7 @@ def made(kind, lengths, spread, seed, dtype=torch.float64):
 def all_paths(head, emissions):
     "Every path of one sentence that the scheme allows, with its score."
     every = list(product(range(len(head.tags)), repeat=len(emissions)))
-    if head.scheme:
+    if head.scheme != "none":
         every = [p for p in every if not breaks([head.tags[i] for i in p], head.scheme)]
     p = torch.tensor(every)
     scores = head.start[p[:, 0]] + head.end[p[:, -1]]
@@ -219,7 +221,7 @@ class TestNumerics:
         return torch.stack(found)
 
     @pytest.mark.parametrize("spread", [0.1, 3.0, 20.0, 100.0, 1000.0])
-    @pytest.mark.parametrize("kind", ["two tags", "bioes", "bio2", "bioes without rules"])
+    @pytest.mark.parametrize("kind", ["two tags", "bioes", "iob2", "bioes without rules"])
     def test_length_200_in_float32(self, kind, spread):
         lengths = [200, 200, 137, 1]
         head, emissions = made(kind, lengths, spread, 0, torch.float32)
@@ -314,7 +316,7 @@ class TestHead:
         assert torch.equal(head.decode(linear, [7, 4, 1])[:, 0], linear[:, 0].argmax(1))
 
     @properties
-    @given(st.sampled_from(["bioes", "bio2", "iob1"]), st.integers(0, 999), st.integers(1, 12))
+    @given(st.sampled_from(["bioes", "iob2", "iob1"]), st.integers(0, 999), st.integers(1, 12))
     def test_no_forbidden_path_is_decoded_or_learnt(self, kind, seed, n):
         head, emissions = made(kind, [n, 1], 5.0, seed, torch.float32)
         for i, path in enumerate(head.decode(emissions, [n, 1]).T.tolist()):
@@ -366,8 +368,9 @@ class TestHead:
     @pytest.mark.parametrize(
         "tags, scheme, message",
         [
-            (BIOES, "bilou", "no scheme is called 'bilou'"),
-            (BIOES, "bio2", "E-X stands in no sentence that BIO2 allows"),
+            (BIOES, "bilo", "no scheme is called 'bilo'"),
+            (BIOES, "bilou", "B-X stands in no sentence that BILOU allows"),
+            (BIOES, "iob2", "E-X stands in no sentence that IOB2 allows"),
             (["B-X", "I-X", "O"], "bioes", "B-X stands in no sentence that BIOES allows"),
             (["DT", "NN"], "bioes", "DT stands in no sentence"),
             (["I-X", "E-X", "O"], "bioes", "I-X stands in no sentence"),
@@ -377,6 +380,32 @@ class TestHead:
     def test_tags_and_schemes_that_do_not_fit(self, tags, scheme, message):
         with pytest.raises(ValueError, match=message):
             CRFHead(nn.Identity(), tags, scheme)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    def test_emissions_that_say_nothing(self, value):
+        "The best of them is no tag; padding may hold anything."
+        head, emissions = CRFHead(nn.Identity(), BIOES, "bioes"), torch.zeros(3, 2, 5)
+        emissions[2, 0] = value
+        for read in (head.decode, head.marginals):
+            assert read(emissions, [2, 3]).shape[:2] == (3, 2)
+            with pytest.raises(
+                ValueError, match="sentence 0 of the batch, word 2: its best emission"
+            ):
+                read(emissions, [3, 3])
+
+    def test_one_impossible_tag_is_not_the_end(self):
+        head, emissions = CRFHead(nn.Identity(), BIOES, "bioes"), torch.zeros(2, 1, 5)
+        emissions[0, 0, 3] = float("-inf")
+        assert head.decode(emissions, [2]).flatten().tolist()[0] != 3
+
+    @pytest.mark.parametrize("scheme", ["bioes", "none"])
+    def test_a_gold_tag_at_minus_infinity(self, scheme):
+        head, emissions = CRFHead(nn.Identity(), BIOES, scheme), torch.zeros(2, 2, 5)
+        emissions[1, 1, 3] = float("-inf")
+        message = "sentence 1 of the batch, word 1: the emission of the gold tag O is -inf"
+        with pytest.raises(ValueError, match=message):
+            head.loss(emissions, torch.full((2, 2), 3))
+        assert head.loss(emissions, torch.tensor([[3, 3], [3, -100]])).isfinite()
 
     def test_it_begins_as_a_linear_head(self):
         sizes = Sizes(hidden=3)
@@ -473,11 +502,11 @@ def test_every_gold_sentence_of_conll2003_is_allowed(data_dir):
     corpus = read_conll2003(data_dir / "conll2003")
     vocab = Vocabulary.build(corpus)
     train = encode(corpus.train, vocab)
-    for layer, scheme in [("ner", "bioes"), ("chunk", "bio2"), ("pos", None)]:
+    for layer, scheme in [("ner", "bioes"), ("chunk", "iob2"), ("pos", "none")]:
         head, words = CRFHead(nn.Identity(), vocab.tags[layer], scheme), 0
         for batch in train.in_order(500):
             zeros = torch.zeros(*batch.words.shape, len(head.tags))
             loss, uniform = head.loss(zeros, batch.tags[layer]).item(), np.log(len(head.tags))
-            assert 0 < loss < uniform if scheme else loss == pytest.approx(uniform)
+            assert 0 < loss < uniform if scheme != "none" else loss == pytest.approx(uniform)
             words += batch.lengths.sum()
         assert words == len(train.tokens)

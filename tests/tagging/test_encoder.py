@@ -14,8 +14,8 @@ from torch.func import functional_call
 from sparse_sharing.masks import Mask, prunable
 from sparse_sharing.sharing import HardSharing, SparseSharing
 from sparse_sharing.tagging.batches import Vocabulary, encode
-from sparse_sharing.tagging.corpora import Corpus, Sentence
 from sparse_sharing.tagging.encoder import BiLSTM, CharCNN, Dropout, Encoder, Sizes, linear_head
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 
 properties = settings(deadline=None, max_examples=30)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from sparse_sharing.tagging import generated
-from sparse_sharing.tagging.corpora import breaks
 from sparse_sharing.tagging.generated import (
     CLOSED,
     FEATURES,
@@ -26,6 +25,7 @@ from sparse_sharing.tagging.generated import (
     spans,
     stems,
 )
+from sparse_sharing.tagging.schemes import breaks
 
 ROOT = Path(__file__).resolve().parents[1]
 PENN = set(
@@ -131,7 +131,7 @@ def test_tags_are_well_formed(seed):
     c = generate(300, 100, 100, seed=seed)
     for s in c.train + c.dev + c.test:
         assert {len(tags) for tags in s.tags.values()} == {len(s.words)}
-        assert breaks(s.tags["chunk"], "bio2") == []
+        assert breaks(s.tags["chunk"], "iob2") == []
         assert breaks(s.tags["ner"], "bioes") == []
         assert set(s.tags["pos"]) <= PENN
         assert s.tags["pos"][-1] == "." and len(s.words) in LENGTHS

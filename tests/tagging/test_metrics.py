@@ -420,7 +420,7 @@ def test_tags_of_another_scheme() -> None:
     for score in (span_f1_strict, span_f1_released_single):
         with pytest.raises(ValueError, match="sentence 0, word 1: 'S-PER' is not"):
             score([["O", "O"]], [["O", "S-PER"]], "BIO2")
-        with pytest.raises(ValueError, match="unknown scheme 'BIOSE': expected BIO2 or BIOES"):
+        with pytest.raises(ValueError, match="no scheme is called 'BIOSE': take iob1, iob2, ioe1"):
             score([["O"]], [["O"]], "BIOSE")
 
 
@@ -534,3 +534,37 @@ def test_accuracy_on_real_tags(conll2003: Splits) -> None:
     gold, predicted = conll2003["dev"]["pos"], most_frequent(conll2003, "pos")
     assert accuracy(gold, predicted) == 100 * seqeval.metrics.accuracy_score(gold, predicted)
     assert 80 < accuracy(gold, predicted) < 95
+
+
+SAME = {  # two names: the first of one word, beside the second
+    "iob1": (["I-X", "B-X", "I-X"], ["I-X", "I-X", "I-X"]),
+    "iob2": (["B-X", "B-X", "I-X"], ["B-X", "I-X", "I-X"]),
+    "ioe1": (["E-X", "I-X", "I-X"], ["I-X", "I-X", "I-X"]),
+    "ioe2": (["E-X", "I-X", "E-X"], ["I-X", "I-X", "E-X"]),
+    "bioes": (["S-X", "B-X", "E-X"], ["B-X", "I-X", "E-X"]),
+    "bilou": (["U-X", "B-X", "L-X"], ["B-X", "I-X", "L-X"]),
+}
+
+
+@pytest.mark.parametrize("scheme", SAME)
+def test_spans_are_scored_in_every_scheme(scheme: str) -> None:
+    gold, other = SAME[scheme]
+    tags = sorted({"O", *gold, *other})
+    index = np.array([[tags.index(t) for t in side] for side in (gold, other)])
+    for strict in (False, True):
+        score = span_f1_strict if strict else span_f1
+        assert score([gold], [gold], scheme) == 100
+        assert score([gold], [other], scheme) == 0
+    assert SpanCounter(tags, scheme).f1(index[0], index[0], [3]) == 100
+    assert SpanCounter(tags, scheme).f1(index[0], index[1], [3]) == 0
+
+
+def test_bare_types_are_scored() -> None:
+    gold, other = ["X", "X", "O", "Y"], ["X", "X", "O", "X"]
+    counter = SpanCounter(["O", "X", "Y"], "io")
+    for score in (span_f1, span_f1_strict):
+        assert score([gold], [gold], "io") == 100
+        assert score([gold], [other], "io") == 50
+    assert counter.f1(np.array([1, 1, 0, 2]), np.array([1, 1, 0, 1]), [4]) == 50
+    with pytest.raises(ValueError, match="'B-X' is no tag of IO"):
+        span_f1([["B-X"]], [["O"]], "io")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sparse_sharing.tagging.chunking import chunk_tags, read_tree
 from sparse_sharing.tagging.ontonotes import ontonotes_corpus, read_ontonotes
-from sparse_sharing.tagging.sentences import FormatError, breaks
+from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.sentences import FormatError
 
 BEGIN, END = "#begin document (nw/x/00/x_0001); part 000\n", "#end document\n"
 AGAIN = "Mend the line, or make the file again from the release."
@@ -488,7 +489,7 @@ def test_masc_has_its_published_counts(masc, split):
     tags = [tag for s in whole for tag in s.tags["ner"]]
     assert sum(tag[0] in "BS" for tag in tags) == sum(tag[0] in "ES" for tag in tags) == names
     for s in whole:
-        assert not breaks(s.tags["ner"], "bioes") and not breaks(s.tags["chunk"], "bio2")
+        assert not breaks(s.tags["ner"], "bioes") and not breaks(s.tags["chunk"], "iob2")
 
 
 def test_pt_is_left_out_of_masc(masc):

@@ -2,8 +2,10 @@
 
 import pytest
 
+from sparse_sharing.tagging.columns import read_conll
 from sparse_sharing.tagging.ptb import ptb_corpus, read_ptb
-from sparse_sharing.tagging.sentences import FormatError, breaks, read_conll
+from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.sentences import FormatError
 
 TREE = "( (S (NP-SBJ (NNP Ada) ) (VP (VBD sold) (NP (NNS maps) )) (. .) ))\n"
 
@@ -187,13 +189,13 @@ def test_the_sample_has_its_published_counts(data_dir):
     tags = {tag for split in corpus.splits.values() for s in split for tag in s.tags["pos"]}
     assert len(tags) == 45 and "-NONE-" not in tags
     for split in corpus.splits.values():
-        assert not any(breaks(s.tags["chunk"], "bio2") for s in split)
+        assert not any(breaks(s.tags["chunk"], "iob2") for s in split)
 
 
 def test_the_sample_reads_as_the_reference_converter_does(data_dir):
     "Words and parts of speech of the first 99 files to the letter, chunks nearly so."
     file = data_dir / "chunklink" / "chunklink_0001-0099.txt"
-    theirs = read_conll(file, ("word", "pos", "chunk"), schemes={})
+    theirs = read_conll(file, ("word", "pos", "chunk"))
     files = sorted((data_dir / "ptb_sample").glob("wsj_00*.mrg"))
     ours = [s for file in files for s in read_ptb(file)]
     assert len(files) == 99 and len(ours) == len(theirs) == 1_921

@@ -1,0 +1,185 @@
+"A corpus of one's own: which files are which split, and what is said of those that do not fit."
+
+from pathlib import Path
+
+import pytest
+
+from sparse_sharing.tagging.declared import column_problems, hold_out, read_columns, split_files
+from sparse_sharing.tagging.sentences import FormatError, Sentence
+
+ROWS = "Ada\tNNP\tB-PER\nMoss\tNNP\tI-PER\nfell\tVBD\tO\n"
+DECLARED = dict(columns="word pos ner", schemes="ner=bioes")
+
+
+@pytest.fixture
+def folder(here) -> Path:
+    "Three files and others beside them."
+    for name in ("train.tsv", "dev.tsv", "test.tsv"):
+        (here / name).write_text(ROWS)
+    (here / "README.md").write_text("read me")
+    (here / ".train.swp").write_text("not read")
+    return here
+
+
+# --- which file is which split
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train.txt", "dev.txt", "test.txt"),
+        ("train.txt", "valid.txt", "test.txt"),
+        ("eng.train", "eng.testa", "eng.testb"),
+        ("en_x-ud-train.conllu", "en_x-ud-dev.conllu", "en_x-ud-test.conllu"),
+        ("Train.BIO", "Devel.BIO", "Test.BIO"),
+    ],
+)
+def test_names_tell_the_split(here, names):
+    for name in names:
+        (here / name).write_text(ROWS)
+    got = split_files(".")
+    assert [files[0].name for files in got.values()] == list(names)
+    assert list(got) == ["train", "dev", "test"]
+
+
+def test_splits_can_be_said(folder):
+    said = "train=train.tsv dev=10% test=[dt]e[vs]*.tsv"
+    got = split_files(".", said)
+    assert got["dev"] == 0.1
+    assert got["test"] == [Path("dev.tsv"), Path("test.tsv")]
+    same = split_files(".", {"train": "train.tsv", "dev": "10%", "test": "[dt]e[vs]*.tsv"})
+    assert same == got
+    files = {"train": "train.tsv", "dev": "dev.tsv", "test": Path("test.tsv")}
+    assert split_files(files)["test"] == [Path("test.tsv")]
+    (folder / "more").mkdir()
+    (folder / "train.tsv").rename(folder / "more/a.tsv")
+    (folder / "dev.tsv").rename(folder / "more/b.tsv")
+    got = split_files(".", "train=more dev=20% test=test.tsv")
+    assert got["train"] == [Path("more/a.tsv"), Path("more/b.tsv")]
+
+
+@pytest.mark.parametrize(
+    "said, kind, message",
+    [
+        ("train=train.tsv", ValueError, "splits are train: give train, dev and test"),
+        ("dev=10%", ValueError, "splits are dev: give train, dev and test"),
+        ("train=a dev=b test=c x=d", ValueError, "splits are train, dev, test, x: give train, dev"),
+        ("train=train.tsv dev=0% test=10%", ValueError, "splits: 0% is no share: write 10%, say"),
+        ("train=train.tsv dev=x% test=10%", ValueError, "splits: x% is no share: write 10%, say"),
+        ("train=10% dev=dev.tsv test=test.tsv", ValueError, "splits: train is held out from"),
+        (
+            "train=train.tsv dev=dev.tsv test=dev.tsv",
+            *(FormatError, "dev.tsv: is in dev and in test. Give each its own files."),
+        ),
+        (
+            "train=train.tsv dev=*.tsv test=test.tsv",
+            *(FormatError, "train.tsv: is in train and in dev. Give each its own files."),
+        ),
+        (
+            "train=nowhere dev=dev.tsv test=test.tsv",
+            *(FileNotFoundError, "nowhere: no such file or folder. Check the path."),
+        ),
+        (
+            "train=*.x dev=dev.tsv test=test.tsv",
+            *(FileNotFoundError, ".: no file matches *.x. Check folder and pattern."),
+        ),
+        ("train", ValueError, "splits 'train': write each name once, as in ner=bioes"),
+    ],
+)
+def test_splits_that_make_no_sense(folder, said, kind, message):
+    with pytest.raises(kind) as e:
+        split_files(".", said)
+    assert str(e.value).startswith(message)
+
+
+def test_a_split_that_no_name_tells(folder):
+    (folder / "dev.tsv").rename(folder / "tuning.tsv")
+    with pytest.raises(FormatError, match=r"^\.: no file could be the dev split. Say which is"):
+        split_files(".")
+    (folder / "dev.txt").write_text(ROWS)
+    (folder / "valid.txt").write_text(ROWS)
+    with pytest.raises(FormatError, match=r"^\.: dev.txt, valid.txt could be the dev split"):
+        split_files(".")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        split_files("nowhere")
+
+
+# --- reading
+
+
+def test_a_corpus_is_read_as_declared(folder):
+    corpus = read_columns(".", **DECLARED)
+    assert (corpus.name, corpus.layers) == ("columns", ("pos", "ner"))
+    assert corpus.dev == [
+        Sentence(
+            ("Ada", "Moss", "fell"), {"pos": ("NNP", "NNP", "VBD"), "ner": ("B-PER", "E-PER", "O")}
+        )
+    ]
+    assert (corpus.scheme("ner"), corpus.scheme("pos")) == ("bioes", "none")
+    corpus.check()
+    kept = read_columns(".", "word pos ner", "ner=none", name="mine")
+    assert kept.train[0].tags["ner"] == ("B-PER", "I-PER", "O") and kept.name == "mine"
+    kept.check()
+
+
+def test_one_file_can_be_all(here):
+    (here / "all.tsv").write_text("".join(f"w{i}\tX\n\n" for i in range(50)))
+    corpus = read_columns("all.tsv", "word x", splits="dev=10% test=20%")
+    assert [len(s) for s in corpus.splits.values()] == [36, 5, 9]
+    words = [{s.words for s in split} for split in corpus.splits.values()]
+    assert len(set.union(*words)) == 50
+    again = read_columns("all.tsv", "word x", splits="dev=10% test=20%")
+    assert again.checksum == corpus.checksum
+
+
+def test_nothing_may_be_left_to_train_on(here):
+    (here / "all.tsv").write_text("w\tX\n")
+    with pytest.raises(FormatError, match="nothing is left to train on. Hold out less."):
+        read_columns("all.tsv", "word x", splits="dev=10% test=20%")
+
+
+def test_sentences_with_the_same_words_stay_together():
+    sentences = [Sentence((f"w{i % 20}",), {"n": (str(i),)}) for i in range(100)]
+    kept, held = hold_out(sentences, 0.1)
+    assert not {s.words for s in kept} & {s.words for s in held}
+    assert [s for s in sentences if s in held] == held and len(held) == 10
+    assert hold_out(sentences, 0.1, seed=1)[1] != held
+
+
+def test_a_warning_for_tags_that_training_lacks(folder):
+    (folder / "test.tsv").write_text("Ada\tFW\tO\n")
+    with pytest.warns(UserWarning, match="^pos tag FW is in test .words: 1, the first in sentence"):
+        read_columns(".", **DECLARED)
+
+
+@pytest.mark.parametrize(
+    "split, content, message",
+    [
+        ("dev", "", "dev.tsv:1: no sentence in this file. Give one with a word per line."),
+        ("test", "\n\n", "test.tsv:1: no sentence in this file. Give one with a word per line."),
+        (
+            "dev",
+            "Ada\nfell\n",
+            "dev.tsv:1: expected 3 columns (word pos ner), found 1. Text without",
+        ),
+        ("test", "Ada\tNNP\n", "test.tsv:1: expected 3 columns (word pos ner), found 2. Mend"),
+        ("dev", "Ada\tNNP\t\n", "dev.tsv:1: the ner field is empty. Fill it in, or mend the"),
+        ("dev", "Ada\t\tO\n", "dev.tsv:1: the pos field is empty. Fill it in, or mend the tabs."),
+        ("train", "Ada\tNNP\t?\n", "train.tsv:1: ? is no ner tag. Write O, or one of B- I-"),
+        ("train", "Ada\tB-X\tO\n", "train.tsv:1: pos tags such as B-X mark spans. Declare the"),
+    ],
+)
+def test_the_split_and_the_file_are_named(folder, split, content, message):
+    (folder / f"{split}.tsv").write_text(content)
+    with pytest.raises(FormatError) as e:
+        read_columns(".", **DECLARED)
+    assert str(e.value).startswith(message)
+    assert str(e.value).endswith(f"(This is the {split} split.)")
+    assert len(column_problems(".", **DECLARED)) >= 1
+
+
+def test_all_problems_of_all_splits_are_listed(folder):
+    (folder / "train.tsv").write_text("Ada\tNNP\nfell\tVBD\n")
+    (folder / "test.tsv").write_text("Ada\tNNP\tS-X\nfell\tVBD\tB-X\n")
+    got = column_problems(".", **DECLARED)
+    assert [line.split(" ")[0] for line in got] == ["train.tsv:1:", "train.tsv:2:", "test.tsv:2:"]

@@ -1,0 +1,306 @@
+"A tagger: what it says, that a folder of it says the same, and the command on pipes."
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import ROOT
+
+from sparse_sharing.files import Damaged
+from sparse_sharing.masks import Mask
+from sparse_sharing.sharing import (
+    HardSharing,
+    HierarchicalSharing,
+    SingleTask,
+    SoftSharing,
+    SparseSharing,
+)
+from sparse_sharing.tagging.batches import Vocabulary
+from sparse_sharing.tagging.command import portions, sentences_of, stream
+from sparse_sharing.tagging.crf import CRFHead, crf_head
+from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
+from sparse_sharing.tagging.generated import generate
+from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.sentences import Sentence
+from sparse_sharing.tagging.tagger import Tagger
+
+CORPUS = generate(30, 5, 12)
+VOCAB = Vocabulary.build(CORPUS)
+SIZES = Sizes(word=6, char=4, filters=5, hidden=5, layers=2)
+TASKS = ("pos", "chunk", "ner")
+TEXT = [list(s.words) for s in CORPUS.test]
+SYSTEMS = ("single", "subnets", "hard", "soft", "hierarchical", "sparse")
+
+
+def model(system: str, head: str = "linear"):
+    "Any system, with random weights."
+    torch.manual_seed(1)
+    encoder = Encoder(VOCAB, SIZES)
+    heads = {}
+    for task in TASKS:
+        if head == "crf":
+            heads[task] = crf_head(VOCAB.tags[task], SIZES, VOCAB.schemes[task])
+        else:
+            heads[task] = linear_head(len(VOCAB.tags[task]), SIZES)
+    masks = {
+        task: Mask.random(encoder, 0.5, torch.Generator().manual_seed(i))
+        for i, task in enumerate(TASKS)
+    }
+    return {
+        "single": lambda: SingleTask(encoder, heads),
+        "subnets": lambda: SingleTask(encoder, heads, masks),
+        "hard": lambda: HardSharing(encoder, heads),
+        "soft": lambda: SoftSharing(encoder, heads),
+        "hierarchical": lambda: HierarchicalSharing(
+            encoder, heads, {"pos": 1, "chunk": 2, "ner": 2}
+        ),
+        "sparse": lambda: SparseSharing(encoder, heads, masks),
+    }[system]()
+
+
+def one_by_one(tagger: Tagger) -> list[dict[str, tuple[str, ...]]]:
+    "Each sentence alone, each task alone, from the model's own scores."
+    from sparse_sharing.tagging.batches import encode
+
+    tags = []
+    tagger.model.eval()
+    for words in TEXT:
+        split = encode([Sentence(tuple(words), {})], VOCAB, layers=())
+        batch = next(split.in_order())
+        row = {}
+        for task in TASKS:
+            with torch.no_grad():
+                scores = tagger.model(batch, task=task)
+            head = tagger.model.heads[task]
+            best = scores.argmax(2)
+            if isinstance(head, CRFHead):
+                best = head.decode(scores, [len(words)])
+            row[task] = tuple(VOCAB.tags[task][i] for i in best.flatten().tolist())
+        tags.append(row)
+    return tags
+
+
+@pytest.mark.parametrize("head", ["linear", "crf"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_all_tasks_at_once_and_a_folder_that_says_the_same(tmp_path, system, head):
+    tagger = Tagger(model(system, head), VOCAB, {"data": "generated", "epochs": 3})
+    tagged = tagger.tag(TEXT)
+    assert [s.tags for s in tagged] == one_by_one(tagger)
+    assert [list(s.words) for s in tagged] == TEXT
+    tagger.save(tmp_path / "a/b")
+    again = Tagger.load(tmp_path / "a/b")
+    assert again.tag(TEXT) == tagged
+    assert (again.tasks, again.vocab) == (TASKS, VOCAB)
+    assert again.about == {"data": "generated", "epochs": 3}
+    assert {p.name for p in (tmp_path / "a/b").iterdir()} == {"tagger.json", "weights.safetensors"}
+    assert again.model.count_parameters() == tagger.model.count_parameters()
+
+
+def test_evaluation_mode_is_set_and_put_back():
+    tagger = Tagger(model("hard"), VOCAB)
+    tagger.model.train()
+    assert tagger.tag(TEXT) == tagger.tag(TEXT)  # dropout would differ
+    assert tagger.model.training
+    tagger.model.eval()
+    tagger.tag(TEXT)
+    assert not tagger.model.training
+
+
+def test_schemes_and_spans():
+    tagger = Tagger(model("sparse", "crf"), VOCAB)
+    plain = tagger.tag(TEXT)
+    for scheme in ("iob1", "iob2", "ioe1", "ioe2", "bioes", "bilou"):
+        for s in tagger.tag(TEXT, {"chunk": scheme}):
+            assert breaks(s.tags["chunk"], scheme) == []
+    other = tagger.tag(TEXT, {"ner": "BIO2"})
+    assert [s.tags["chunk"] for s in other] == [s.tags["chunk"] for s in plain]
+    for s, found in zip(plain, tagger.spans(TEXT), strict=True):
+        assert set(found) == {"chunk", "ner"}
+        words = [i for first, stop, _ in found["ner"] for i in range(first, stop)]
+        assert words == [i for i, tag in enumerate(s.tags["ner"]) if tag != "O"]
+
+
+@pytest.mark.parametrize(
+    "text, schemes, message",
+    [
+        (["a b"], {}, "sentence 1 is a text: split it into words, as in text.split()"),
+        ([["a"], []], {}, "sentence 2 needs words, none of them empty"),
+        ([["a", ""]], {}, "sentence 1 needs words, none of them empty"),
+        ([["a", 3]], {}, "sentence 1 needs words, none of them empty"),
+        ([["a"]], {"x": "io"}, "no task 'x': this tagger knows pos, chunk, ner"),
+        ([["a"]], {"ner": "bio3"}, "no scheme is called 'bio3'"),
+        ([["a"]], {"pos": "bioes"}, "tags of pos are in none, which bioes cannot say"),
+        ([["a"]], {"ner": "none"}, "tags of ner are in bioes, which none cannot say"),
+    ],
+)
+def test_what_cannot_be_tagged(text, schemes, message):
+    with pytest.raises(ValueError) as e:
+        Tagger(model("hard"), VOCAB).tag(text, schemes)
+    assert str(e.value).startswith(message)
+
+
+def test_nothing_gives_nothing_and_anything_is_read():
+    tagger = Tagger(model("hard"), VOCAB)
+    assert tagger.tag([]) == []
+    sentence = Sentence(("Ada",), {"pos": ("?",)}, genre="nw")
+    assert tagger.tag([sentence])[0].genre == "nw"
+    with pytest.warns(UserWarning, match="more than 256 characters"):
+        (odd,) = tagger.tag([["\u200b", "a b", "x" * 9999, "#", "日本"]])
+    assert len(odd.tags["ner"]) == 5
+
+
+def test_progress_is_told():
+    told = []
+    lengths = [["w"] * 3000, ["w"] * 3000, ["w"]]
+    Tagger(model("hard"), VOCAB).tag(lengths, progress=lambda done, of: told.append((done, of)))
+    assert told == [(1, 6001), (3001, 6001), (6001, 6001)]
+
+
+# --- a folder
+
+
+def kept(folder):
+    Tagger(model("sparse"), VOCAB).save(folder)
+    return folder
+
+
+def test_a_folder_that_is_no_tagger(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no tagger: it has no tagger.json. Check the"):
+        Tagger.load(tmp_path / "nowhere")
+    (kept(tmp_path / "a") / "weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="it has no weights.safetensors"):
+        Tagger.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        ("tagger.json", lambda data: data.replace(b'"sparse"', b'"hard"')),
+        ("tagger.json", lambda data: data[:-100]),
+        ("tagger.json", lambda data: b""),
+        ("tagger.json", lambda data: b"[]"),
+        ("tagger.json", lambda data: b"\x80\x04."),
+        ("weights.safetensors", lambda data: data[:-3]),
+        ("weights.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        ("weights.safetensors", lambda data: b""),
+        ("weights.safetensors", lambda data: b"\x80\x04." + data),
+    ],
+)
+def test_damage_is_named(tmp_path, name, damage):
+    path = kept(tmp_path / "a") / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(Damaged, match=name):
+        Tagger.load(tmp_path / "a")
+
+
+def test_files_of_two_taggers_are_not_mixed(tmp_path):
+    kept(tmp_path / "a")
+    Tagger(model("hard"), VOCAB).save(tmp_path / "b")
+    (tmp_path / "a/weights.safetensors").replace(tmp_path / "b/weights.safetensors")
+    with pytest.raises(Damaged, match="not the one that tagger.json beside it speaks of"):
+        Tagger.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"system": "magic"},
+        {"tasks": ["pos", "chunk"]},
+        {"sizes": {"hidden": 7}},
+        {"sizes": {"colour": 7}},
+        {"heads": {"pos": "linear"}},
+        {"vocabulary": {}},
+    ],
+)
+def test_a_folder_that_was_made_up(tmp_path, change):
+    "With checksums that are right: what it says does not fit together."
+    from sparse_sharing.files import load_json, save_json
+
+    path = kept(tmp_path / "a") / "tagger.json"
+    save_json(path, load_json(path) | change)
+    with pytest.raises(Damaged, match="tagger.json"):
+        Tagger.load(tmp_path / "a")
+
+
+def test_a_later_format_is_refused(tmp_path):
+    from sparse_sharing.files import load_json, save_json
+
+    path = kept(tmp_path / "a") / "tagger.json"
+    save_json(path, load_json(path) | {"format": 2})
+    with pytest.raises(ValueError, match="of format 2, this version reads 1: install the version"):
+        Tagger.load(tmp_path / "a")
+
+
+def test_a_model_of_another_kind_is_not_kept(tmp_path):
+    other = HardSharing(torch.nn.Linear(3, 4), {"pos": torch.nn.Linear(4, 2)})
+    with pytest.raises(TypeError, match="the model has no Stem"):
+        Tagger(other, VOCAB).save(tmp_path)
+    deep = HardSharing(Encoder(VOCAB, SIZES), {"pos": torch.nn.Sequential(torch.nn.Linear(10, 2))})
+    with pytest.raises(TypeError, match="other weights than an Encoder with such heads"):
+        Tagger(deep, VOCAB).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# --- the command
+
+
+def test_sentences_of_lines():
+    data = "\ufeffAda\t1\n\n \nsold \r\nmaps\n".encode()
+    assert list(sentences_of(io.BytesIO(data))) == [["Ada\t1"], ["sold ", "maps"]]
+    assert list(sentences_of(io.BytesIO(b"a b\n\nc\n"), whole=True)) == [["a", "b"], ["c"]]
+    with pytest.raises(ValueError, match="line 2 of the input has no word before its first tab"):
+        list(sentences_of(io.BytesIO(b"a\n\tb\n")))
+    with pytest.raises(ValueError, match="line 2 of the input: byte 0xe9 is not UTF-8"):
+        list(sentences_of(io.BytesIO(b"a\n\xe9\n")))
+    assert [len(p) for p in portions([["a"] * 3] * 5, 6)] == [2, 2, 1]
+
+
+def test_a_stream_is_what_tag_says():
+    tagger = Tagger(model("hard"), VOCAB)
+    source = "\n\n".join("\n".join(f"{w}\tx" for w in words) for words in TEXT).encode()
+    out, note = io.StringIO(), io.StringIO()
+    assert stream(tagger, io.BytesIO(source), out, note=note) == sum(map(len, TEXT))
+    blocks = [b.split("\n") for b in out.getvalue().strip().split("\n\n")]
+    for lines, s in zip(blocks, tagger.tag(TEXT), strict=True):
+        columns = zip(*(line.split("\t") for line in lines), strict=True)
+        assert tuple(columns) == (
+            *(s.words, ("x",) * len(s.words)),
+            *(s.tags[task] for task in TASKS),
+        )
+    assert "words" in note.getvalue()
+
+
+def run(*arguments: object, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "sparse_sharing.tag", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, timeout=300)
+
+
+def test_the_command_on_pipes(tmp_path):
+    folder = kept(tmp_path / "a")
+    done = run(folder, "--schemes", "ner=iob2", text=b"Ada\nsold\n\nmaps\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().split("\n")
+    (first, second) = Tagger.load(folder).tag([["Ada", "sold"], ["maps"]], {"ner": "iob2"})
+    rows = [
+        "\t".join((w, *(s.tags[t][i] for t in TASKS)))
+        for s in (first, second)
+        for i, w in enumerate(s.words)
+    ]
+    assert lines == [rows[0], rows[1], "", rows[2], "", ""]
+    named = run(folder, "--tasks").stdout.decode()
+    assert named == "pos\tnone\nchunk\tiob2\nner\tbioes\n"
+    wrong = run(tmp_path / "b")
+    assert (
+        wrong.returncode == 1 and b"is no tagger" in wrong.stderr and b"Trace" not in wrong.stderr
+    )
+    wrong = run(folder, text=b"\xe9\n")
+    assert wrong.returncode == 1 and b"line 1 of the input: byte 0xe9" in wrong.stderr
+
+
+def test_the_folder_says_what_it_was_made_with(tmp_path):
+    about = json.loads((kept(tmp_path / "a") / "tagger.json").read_text())
+    assert about["made_with"]["torch"] == torch.__version__
+    assert about["system"] == "sparse" and about["sizes"]["layers"] == 2

@@ -379,7 +379,8 @@ class TestRunningAgain:
         (home / "masks").symlink_to(tmp_path / "elsewhere")
         experiment = Experiment("exp1", **source, **SMALL, results_dir=str(home))
         write_tables(experiment, read_data(experiment.source).about)
-        rebuild(home)
+        with pytest.raises(FileNotFoundError, match="left as they are"):
+            rebuild(home)
         assert (tmp_path / "elsewhere" / "precious.safetensors").read_bytes() == b"not ours"
 
     def test_a_corpus_that_changed_is_another(self, experiment, home, tmp_path):

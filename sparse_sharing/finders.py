@@ -14,7 +14,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .bytask import ByTask, tree
+from .export import cross_stitched, exchange, headed, stacked, write_zeros
 from .masks import Mask, union
-from .subnets import Subnets, check_mask
-from .views import remember
+from .persistence import Stored
+from .subnets import check_mask
+from .views import plain, remember
 
 # %% ../nbs/method/01_sharing.ipynb #9546d271
-class Sharing(Subnets):
+class Sharing(Stored):
     "What the five systems have in common: a head per task, above an encoder that each system makes in its own way."
 
     process_group: Any = None  # of the processes that train copies of the model together
@@ -74,6 +76,27 @@ class Sharing(Subnets):
         state.pop("process_group", None)
         return state
 
+    def export(
+        self,
+        task: str,  # name of a task
+    ) -> nn.Module:  # a copy, in evaluation mode, called as the encoder is
+        """The task's subnet and head as an ordinary module, with the same outputs to the last bit.
+
+        Raises `KeyError` for an unknown task, and `TypeError` if the encoder takes arguments without names.
+        """
+        self.known(task)
+        copied = deepcopy(self)
+        plain(copied)
+        return headed(copied._network(task), copied.heads[task]).eval()
+
+    def _network(self, task: str) -> nn.Module:
+        "What encodes for a task, made of the modules of this model, which it may change."
+        network = self.encoder_of(task)
+        write_zeros(network, dict(self.masks.get(task, {})))
+        if hasattr(self, "own"):
+            exchange(network, self.own[task])
+        return network
+
     def count_parameters(self) -> int:  # weights and biases
         "Size of the whole system as the paper counts: without embeddings and heads, a shared weight once."
         embeddings = {
@@ -117,10 +140,16 @@ class HardSharing(Sharing):
         self,
         task: str,  # a name that is not there yet
         head: nn.Module,  # its head; optimisers get it by `add_param_group`
+        *,
+        keep: str | Iterable[str] = (),  # tasks that steps of the new one shall leave as they are
     ) -> None:
-        "One more task on the same encoder."
+        "One more task on the same encoder. Raises `ValueError` for tasks that cannot be kept (see `protect`)."
+        names = (keep,) if isinstance(keep, str) else tuple(keep)
+        self.check_kept(names, "encoder")
         self.heads.add(task, head)
         self.forget()
+        if names:
+            self.protected[task] = names
 
 # %% ../nbs/method/01_sharing.ipynb #213511d6
 class SparseSharing(HardSharing):
@@ -179,16 +208,21 @@ class SparseSharing(HardSharing):
         task: str,  # a name that is not there yet
         head: nn.Module,  # its head; optimisers get it by `add_param_group`
         mask: Mask | None = None,  # over the same parameters as the others; None: the whole encoder
+        *,
+        keep: str | Iterable[str] = (),  # tasks that steps of the new one shall leave as they are
     ) -> None:
-        "One more task on the same encoder. What the other tasks compute stays as it is."
+        "One more task on the same encoder. It uses what its mask keeps, and trains what of it no task in `keep` uses."
         known = next(iter(self.masks.values()))
         mask = known | ~known if mask is None else mask
         check_mask(self.encoder, task, mask)
         union([known, mask])  # raises if they are over different parameters
-        super().add_task(task, head)
+        super().add_task(task, head, keep=keep)
         self.masks[task] = mask
         if hasattr(self, "own"):
             self.own.add(task, tree(self._copies(), self.encoder.state_dict()))
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"private": list(self.private), "shared_buffers": self.shared_buffers}
 
     def count_parameters(self) -> int:
         "As the paper counts: a weight that at least one task keeps, and all that is never pruned."
@@ -256,7 +290,14 @@ class HierarchicalSharing(HardSharing):
                 )
         self.level = dict(level)
 
-    def add_task(self, task: str, head: nn.Module) -> None:
+    def _arguments(self) -> dict[str, Any]:
+        return {"level": self.level}
+
+    def _network(self, task: str) -> nn.Module:
+        layers = list(_layers(self.encoder))[: self.level[task]]
+        return stacked(self.encoder.get_submodule("stem"), layers)
+
+    def add_task(self, task: str, head: nn.Module, *, keep: str | Iterable[str] = ()) -> None:
         raise TypeError(
             "a task of hierarchical sharing needs a level: make a new model of the same encoder"
         )
@@ -293,6 +334,15 @@ class SoftSharing(Sharing):
     def parts(self, task: str) -> list[nn.Module]:
         "All stacks: each task listens to all others."
         return [self.heads[task], self.stem, self.stacks, self.mixing]
+
+    def _network(self, task: str) -> nn.Module:
+        mixing = [alpha.detach() for alpha in self.mixing]
+        mixing[-1] = mixing[-1][self.tasks.index(task)][None]
+        stacks = [
+            [stack.get_submodule(str(i)) for i in range(len(mixing))]
+            for stack in self.stacks.values()
+        ]
+        return cross_stitched(self.stem, stacks, mixing)
 
     def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
         x = self.stem(*args, **kwargs)

@@ -88,6 +88,7 @@ class Tasks(nn.Module):
             raise ValueError("a model needs at least one task: give `heads` as {name: module}")
         self.heads = ByTask(dict(heads.items()))
         self.masks = TaskMasks(self)
+        self.protected: dict[str, tuple[str, ...]] = {}  # task -> tasks that its steps leave alone
         self._ties: dict[
             tuple[str, str], tuple[str, str]
         ] = {}  # module and name -> those it is tied to

@@ -11,6 +11,9 @@ ini = ConfigParser(delimiters=["="])
 ini.read(HERE / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
+extras = {name: shlex.split(cfg[f"{name}_requirements"]) for name in ("study", "dask", "dev")}
+extras["dev"] += extras["study"] + extras["dask"]
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
@@ -25,6 +28,6 @@ setup(
     packages=find_packages(HERE, include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={name: shlex.split(cfg[f"{name}_requirements"]) for name in ("dask", "dev")},
+    extras_require=extras,
     entry_points={"nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

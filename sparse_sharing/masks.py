@@ -13,15 +13,19 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 from torch import Tensor, nn
 
+from .extras import require
 from .files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../nbs/method/00_masks.ipynb #00masks-8bd5eb
 # Of the norms these two can have weights of several dimensions; those of the others are vectors.
@@ -162,8 +166,11 @@ class Mask(Mapping[str, Tensor]):
         "Share of those weights that it keeps: what the paper calls sparsity."
         return self.kept / self.size
 
-    def densities(self) -> pd.DataFrame:  # a row per tensor: parameter, kept, size, density
-        "The same numbers, tensor by tensor."
+    def densities(self) -> "pd.DataFrame":  # a row per tensor: parameter, kept, size, density
+        "The same numbers, tensor by tensor. Needs pandas."
+        require("study", "pandas")
+        import pandas as pd
+
         rows = [(name, int(mask.sum()), mask.numel()) for name, mask in self._tensors.items()]
         table = pd.DataFrame(rows, columns=["parameter", "kept", "size"])
         return table.assign(density=table["kept"] / table["size"])

@@ -16,8 +16,11 @@ from safetensors.torch import load_file as load_safetensors
 from sparse_sharing.files import digest, load_about, load_json, load_tensors
 from sparse_sharing.masks import Mask
 from sparse_sharing.study import executor
-from sparse_sharing.study.main import COLUMNS
-from sparse_sharing.study.units import load_result, perform
+from sparse_sharing.study.overlaps import groups as real_groups
+from sparse_sharing.study.plan import plan as real_plan
+from sparse_sharing.study.runner import LOG, perform, read_log
+from sparse_sharing.study.schema import COLUMNS
+from sparse_sharing.study.units import load_result
 
 SMALL = dict(preset="quick", alpha=0.35, min_density=0.5, warmup=1, epochs=2, seed=3)
 TINY = dict(preset="quick", alpha=0.3, min_density=0.9, warmup=1, epochs=1)
@@ -79,9 +82,9 @@ def end_group(process: subprocess.Popen) -> None:
 
 
 def lines_of(unit: Path) -> list[str]:
-    "The lines that a unit logged, an epoch each."
-    log = unit / "log.txt"
-    return log.read_text("utf-8").splitlines() if log.exists() else []
+    "The lines that a unit logged, an epoch each, as a person reads them."
+    log = unit / LOG
+    return [p.line for p in read_log(log.read_text("utf-8"))] if log.exists() else []
 
 
 def perform_killed(unit, folder, source, moves: int) -> bool:
@@ -139,10 +142,6 @@ def check_same_study(home: Path, reference: Path) -> None:
             for p in (home, reference)
         )
         pd.testing.assert_frame_equal(ours, theirs)
-    ours, theirs = (
-        {m.name: m.read_bytes() for m in (p / "masks").iterdir()} for p in (home, reference)
-    )
-    assert ours == theirs
     ours, theirs = (load_json(p / "run.json") for p in (home, reference))
     for about in (ours, theirs):
         about["experiment"].pop("workers")
@@ -179,3 +178,61 @@ def epochs_once(folder: Path, units) -> None:
         assert load_result(folder, unit), unit.label
         lines = lines_of(folder / unit.name)
         assert len(lines) == unit.epochs, (unit.label, lines)
+
+
+class Plan(dict):
+    'A plan by brief names: `("sparse 5", "all", 0)`; its keys proper are in `real`.'
+
+    real: dict
+
+
+def _words(*parts) -> str:
+    return " ".join(str(p) for p in parts if p not in ("", None))
+
+
+def plan(experiment, data, folder) -> Plan:
+    "All units that can be named now."
+    real, every = real_plan(experiment, data, folder), experiment.design.tasks
+    brief = Plan()
+    brief.real = real
+    for key, units in real.items():
+        group, served = "+".join(key.tasks), ""
+        if key.tasks == every:
+            group = "all"
+        elif len(key.tasks) > 1:
+            served = group
+        brief[_words(key.system, key.variant, key.level, served), group, key.seed] = units
+    return brief
+
+
+def group_name(tasks, variant, level) -> str:
+    "A group of masks by a brief name: `pos-ner 5`, or `pos: same warmup`."
+    text = "-".join(tasks)
+    return _words(f"{text}:" if len(tasks) == 1 else text, variant, level)
+
+
+def groups(experiment, planned) -> dict:
+    "Masks that are compared, by brief name and seed."
+    real = real_groups(experiment, planned.real)
+    return {(group_name(k.tasks, k.variant, k.level), k.seed): names for k, names in real.items()}
+
+
+def read_tables(home: Path) -> dict[str, pd.DataFrame]:
+    "The tables of a folder, with the brief names of `plan` and `groups` in them."
+    tables = {path.stem: pd.read_csv(path) for path in home.glob("*.csv")}
+    every = max(tables["results"]["tasks"], key=len, default="")
+    for name, table in tables.items():
+        columns = [c for c in ("system", "variant", "level", "tasks") if c in table]
+        names = []
+        for row in (
+            table[columns].astype(object).where(table[columns].notna(), "").to_dict("records")
+        ):
+            level = "" if row.get("level", "") == "" else int(row["level"])
+            if name in ("overlap", "parts"):
+                names.append(group_name(row["tasks"].split("+"), row["variant"], level))
+            elif "system" in row:
+                served = "" if row["tasks"] == every or "+" not in row["tasks"] else row["tasks"]
+                names.append(_words(row["system"], row["variant"], level, served))
+        if names:
+            table["tasks" if name in ("overlap", "parts") else "system"] = names
+    return tables

@@ -1,29 +1,22 @@
 "Reports: the results of an experiment, as tables and figures beside the paper's."
 
-from .tables import (
-    Results,
+from ..extras import require
+
+require("study", "pandas", "jinja2", "matplotlib", "seaborn", "scipy")
+
+from .results import Results, describe, load, recorded  # noqa: E402
+from .tables import (  # noqa: E402
     cost_table,
     density_table,
-    describe,
+    f1_table,
     genre_table,
-    load,
     mean_scores,
     overlap_table,
-    recorded,
     score_table,
-    f1_table,
 )
 
 __all__ = [
-    "Results",
-    "cost_table",
-    "density_table",
-    "describe",
-    "genre_table",
-    "load",
-    "mean_scores",
-    "overlap_table",
-    "recorded",
-    "score_table",
-    "f1_table",
+    *("Results", "load", "recorded", "describe"),
+    *("score_table", "f1_table", "mean_scores", "density_table"),
+    *("genre_table", "overlap_table", "cost_table"),
 ]

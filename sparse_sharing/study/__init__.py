@@ -5,9 +5,13 @@ Its names are looked up when they are asked for: whoever wants the paper's numbe
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ..extras import require
+
 if TYPE_CHECKING:
     from .config import Experiment
     from .main import minutes, rebuild, run, status
+
+require("study", "pandas", "seqeval", "loky", "filelock")
 
 _HOME = {
     "Experiment": "config",

@@ -149,9 +149,9 @@ def table7() -> pd.DataFrame:  # Columns `tasks`, `overlap`, `gain`
     "Table 7: overlap ratio of two tasks' masks, and points by which sparse beats hard sharing."
     return _read("""
 tasks      overlap  gain
-pos-ner    0.18     0.4
-ner-chunk  0.20     0.34
-pos-chunk  0.50     0.05
+pos+ner    0.18     0.4
+ner+chunk  0.20     0.34
+pos+chunk  0.50     0.05
 """)
 
 # %% ../../nbs/study/00_paper.ipynb #20paper-37c480

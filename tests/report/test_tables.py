@@ -11,7 +11,9 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sparse_sharing.report import figures, tables
+from sparse_sharing.report.results import describe, load
 from sparse_sharing.study import paper
+from sparse_sharing.study.schema import COLUMNS, SYSTEMS, Key, label
 
 matplotlib.use("agg")
 
@@ -23,6 +25,11 @@ SCORES = {  # test score of seed 0; seed 1 has one point more, `sparse` two
 PARAMETERS = {"single": 1_601_790, "hard": 533_930, "sparse": 396_000}
 
 
+def what(system):
+    "The columns that say what a row is about."
+    return [system, "", "", "pos+ner+chunk"]
+
+
 def rows(seeds, experiment="exp1", data="generated"):
     "The rows of results.csv."
     out = []
@@ -30,9 +37,9 @@ def rows(seeds, experiment="exp1", data="generated"):
         for seed in seeds:
             for i, (task, score) in enumerate(tasks.items()):
                 test = score + seed * (2 if system == "sparse" else 1)
-                head = [experiment, data, "quick", system, task, seed]
+                head = [experiment, data, "quick", *what(system), task, seed]
                 seconds = 10.0 + i if system == "single" else 25.0
-                tail = [3, PARAMETERS[system], 0.5 if system == "sparse" else "", seconds]
+                tail = [3, PARAMETERS[system], 0.5 if system == "sparse" else "", seconds, 9]
                 out.append([*head, "accuracy" if task == "pos" else "f1", test + 1, test, *tail])
                 if task != "pos":
                     out.append([*head, "f1_strict", test, test - 0.5, *tail])
@@ -48,27 +55,29 @@ def write(folder, seeds=(0,), **kwargs):
         for n, dev in enumerate([99.0, 94.0, 95.0, 95.0, 93.0, 92.0, 91.0, 90.0])
     ]
     curves = [
-        [system, task, seed, epoch, 1.0, 80 + epoch, 5.0]
+        [*what(system), task, seed, epoch, 1.0, 80 + epoch, 5.0]
         for system in SCORES
         for task in ["pos", "ner", "chunk"]
         for seed in seeds
         for epoch in (1, 2, 3)
     ]
-    overlap = [[t, s, 0.5 + s / 10, 0.3] for t in ["ner-pos", "pos-ner-chunk"] for s in seeds]
+    groups = ["pos+ner", "pos+ner+chunk"]
+    overlap = [[tasks, "", "", s, 0.5 + s / 10, 0.3, 0.7] for tasks in groups for s in seeds]
     results = rows(seeds, **kwargs)
     genres = [  # news is a point better than the whole, letters are two points worse
-        [*row[3:6], genre, words, row[6], row[7] + shift, row[8] + shift]
+        [*row[3:9], genre, words, row[9], row[10] + shift, row[11] + shift]
         for row in results
-        if row[6] != "f1_strict"
+        if row[9] != "f1_strict"
         for genre, words, shift in [("nw", 900, 1.0), ("letters", 400, -2.0)]
     ]
     written = dict(results=results, genres=genres, curves=curves)
-    parts = [["ner-pos", s, "LSTM 1", "ltr", "ih", "cell", 20, 0.5, 0.4, 0.3] for s in seeds]
-    parts += [["ner-pos", s, "stem.conv", "", "", "", 9, 0.0, "", ""] for s in seeds]
-    chains = [["again", *row] for row in candidates]
+    pair = ["pos+ner", "", ""]
+    parts = [[*pair, s, "LSTM 1", "ltr", "ih", "cell", 20, 0.5, 0.4, 0.3] for s in seeds]
+    parts += [[*pair, s, "stem.conv", "", "", "", 9, 0.0, "", ""] for s in seeds]
+    chains = [["again", "", *row] for row in candidates]
     written |= dict(candidates=candidates, overlap=overlap, parts=parts, chains=chains)
     for name, lines in written.items():
-        frame = pd.DataFrame(lines, columns=tables.COLUMNS[name])
+        frame = pd.DataFrame(lines, columns=COLUMNS[name])
         frame.to_csv(folder / f"{name}.csv", index=False)
     (folder / "run.json").write_text(json.dumps({"torch": "2"}))
     return folder
@@ -86,27 +95,27 @@ def folder(tmp_path):
 
 @pytest.fixture
 def two(tmp_path):
-    return tables.load(write(tmp_path, seeds=(0, 1)))
+    return load(write(tmp_path, seeds=(0, 1)))
 
 
 def test_load(folder):
-    r = tables.load(str(folder))
+    r = load(str(folder))
     assert len(r.results) == 15 and r.run == {"torch": "2"}
     assert r.results.seed.dtype == int and r.results.test.dtype == float
 
 
-@pytest.mark.parametrize("name", [*(f"{n}.csv" for n in tables.COLUMNS), "run.json"])
+@pytest.mark.parametrize("name", [*(f"{n}.csv" for n in COLUMNS), "run.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):
-        tables.load(folder)
+        load(folder)
 
 
-@pytest.mark.parametrize("name,column", [(n, c) for n, cs in tables.COLUMNS.items() for c in cs])
+@pytest.mark.parametrize("name,column", [(n, c) for n, cs in COLUMNS.items() for c in cs])
 def test_a_missing_column_is_named(folder, name, column):
     change(folder / f"{name}.csv", lambda t: t.rename(columns={column: "other"}))
     with pytest.raises(ValueError, match=rf"{name}\.csv has no column {column}; it has .*other"):
-        tables.load(folder)
+        load(folder)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +140,12 @@ def test_an_impossible_value_is_found_with_its_line(folder, name, column, value)
 
     change(folder / f"{name}.csv", edit)
     with pytest.raises(ValueError, match=rf"{name}\.csv, line 3: {column}"):
-        tables.load(folder)
+        load(folder)
 
 
 def test_a_loss_may_be_no_number(folder):
     change(folder / "curves.csv", lambda t: t.assign(loss=np.nan))
-    assert tables.load(folder).curves.loss.isna().all()
+    assert load(folder).curves.loss.isna().all()
 
 
 @pytest.mark.parametrize("column,other", [("data", "masc"), ("experiment", "x"), ("preset", "p")])
@@ -147,16 +156,16 @@ def test_mixed_runs_are_refused(folder, column, other):
 
     change(folder / "results.csv", edit)
     with pytest.raises(ValueError, match=f"mixes {column}"):
-        tables.load(folder)
+        load(folder)
 
 
-@pytest.mark.parametrize("name", tables.COLUMNS)
+@pytest.mark.parametrize("name", COLUMNS)
 def test_a_repeated_row_is_refused(folder, name):
     path = folder / f"{name}.csv"
     n = len(pd.read_csv(path))
     change(path, lambda t: pd.concat([t, t.iloc[:1]]))
     with pytest.raises(ValueError, match=rf"{name}\.csv, line {n + 2}: a second row"):
-        tables.load(folder)
+        load(folder)
 
 
 def test_two_headline_metrics_are_refused(folder):
@@ -164,8 +173,10 @@ def test_two_headline_metrics_are_refused(folder):
         folder / "results.csv",
         lambda t: pd.concat([t, t.query("metric == 'accuracy'").assign(metric="f1")]),
     )
-    with pytest.raises(ValueError, match="a second row for system single, task pos"):
-        tables.load(folder)
+    with pytest.raises(
+        ValueError, match="a second row for system single, tasks pos.ner.chunk, task pos"
+    ):
+        load(folder)
 
 
 def test_parameters_count_the_whole_system(folder):
@@ -175,20 +186,20 @@ def test_parameters_count_the_whole_system(folder):
 
     change(folder / "results.csv", edit)
     with pytest.raises(ValueError, match="whole system"):
-        tables.load(folder)
+        load(folder)
 
 
 def test_no_results_and_damaged_files(folder):
     change(folder / "results.csv", lambda t: t[:0])
     with pytest.raises(ValueError, match="has no rows"):
-        tables.load(folder)
+        load(folder)
     (folder / "results.csv").write_bytes(b"")
     with pytest.raises(ValueError, match=r"results\.csv is no table"):
-        tables.load(folder)
+        load(folder)
     write(folder)
     (folder / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json is no JSON"):
-        tables.load(folder)
+        load(folder)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +212,14 @@ def test_no_results_and_damaged_files(folder):
         ("mine", "conll2003", "conll2003, not comparable with the paper"),
     ],
 )
-def test_label(tmp_path, experiment, data, text):
-    label = tables.describe(tables.load(write(tmp_path, experiment=experiment, data=data)))
-    assert text in label and "preset quick" in label and "1 seed (0)" in label
+def test_where_numbers_come_from(tmp_path, experiment, data, text):
+    line = describe(load(write(tmp_path, experiment=experiment, data=data)))
+    assert text in line and "preset quick" in line and "1 seed (0)" in line
 
 
 def test_every_table_and_figure_says_where_its_numbers_come_from(two):
-    r, label = two, tables.describe(two)
-    assert "generated, not comparable" in label and "2 seeds (0, 1)" in label
+    r, line = two, describe(two)
+    assert "generated, not comparable" in line and "2 seeds (0, 1)" in line
     made = [
         tables.score_table,
         tables.f1_table,
@@ -217,36 +228,36 @@ def test_every_table_and_figure_says_where_its_numbers_come_from(two):
         tables.cost_table,
     ]
     for table in made:
-        assert label in table(r).caption
-        assert label in table(r).to_html()
+        assert line in table(r).caption
+        assert line in table(r).to_html()
     for figure in [figures.density_figure, figures.curve_figure, figures.frontier_figure]:
         fig = figure(r)
-        assert label in fig.get_suptitle()
+        assert line in fig.get_suptitle()
         fig.canvas.draw()
 
 
 def test_means_and_deltas_of_two_seeds(two):
     means = tables.mean_scores(two)
-    assert means.score["hard", "ner"] == 88.5
-    assert means.delta["hard", "ner"] == -1
-    assert means.score["sparse", "ner"] == 91
-    assert means.delta["sparse", "ner"] == 1.5
+    assert means.score["Hard sharing", "ner"] == 88.5
+    assert means.delta["Hard sharing", "ner"] == -1
+    assert means.score["Sparse sharing", "ner"] == 91
+    assert means.delta["Sparse sharing", "ner"] == 1.5
     assert (means.seeds == 2).all()
-    assert means.delta["single"].isna().all()
+    assert means.delta["Single task"].isna().all()
 
 
 def test_deltas_use_the_seeds_that_both_systems_have(two):
     late = replace(two, results=two.results.query("system != 'single' or seed == 0"))
     means = tables.mean_scores(late)
-    assert means.score["sparse", "ner"] == 91
-    assert means.delta["sparse", "ner"] == 1
+    assert means.score["Sparse sharing", "ner"] == 91
+    assert means.delta["Sparse sharing", "ner"] == 1
     gone = replace(two, results=two.results.query("system != 'single'"))
     assert tables.mean_scores(gone).delta.isna().all()
     tables.score_table(gone).to_html()
 
 
 def test_score_table(folder):
-    style = tables.score_table(tables.load(folder))
+    style = tables.score_table(load(folder))
     table = style.data
     assert list(table.index) == [*paper.SYSTEMS.values(), "Sparse sharing (Table 4)"]
     assert list(table.columns.unique(0)) == ["POS", "NER", "Chunking", "parameters", ""]
@@ -286,13 +297,13 @@ def test_a_control_of_unknown_name_comes_last(folder):
         folder / "results.csv",
         lambda t: pd.concat([t, t.query("system == 'sparse'").assign(system="guess")]),
     )
-    r = tables.load(folder)
+    r = load(folder)
     assert tables.score_table(r).data.index[-1] == "guess"
     figures.frontier_figure(r)
 
 
 def test_tables_5_and_6_stand_beside_their_experiments(tmp_path):
-    three = tables.score_table(tables.load(write(tmp_path, experiment="exp3"))).data
+    three = tables.score_table(load(write(tmp_path, experiment="exp3"))).data
     assert three.loc["Hard sharing", ("Chunking", "paper")] == 94.32
     assert np.isnan(three.loc["Hard sharing", ("parameters", "printed")])
     ours, quoted = list(three.index)[:4], three.loc[three.index.str.endswith(", published")]
@@ -305,9 +316,9 @@ def test_tables_5_and_6_stand_beside_their_experiments(tmp_path):
     write(tmp_path, experiment="negative_transfer")
     change(
         tmp_path / "results.csv",
-        lambda t: t[t.task != "chunk"].replace({"task": {"pos": "pp"}}),
+        lambda t: t[t.task != "chunk"].replace({"task": {"pos": "pp"}}).assign(tasks="pp+ner"),
     )
-    six = tables.score_table(tables.load(tmp_path)).data
+    six = tables.score_table(load(tmp_path)).data
     assert list(six.loc["Hard sharing", "NER"]) == [88.0, -1.0, 61.62, -9.43]
     assert list(six.columns.unique(0))[:2] == ["NER", "Position"]
 
@@ -328,10 +339,10 @@ def test_genres_have_a_row_each_and_the_best_is_bold(two):
 
 def test_a_genre_that_a_split_lacks_has_no_score_there(folder):
     change(folder / "genres.csv", lambda t: t.assign(dev=None))
-    assert tables.load(folder).genres["dev"].isna().all()
+    assert load(folder).genres["dev"].isna().all()
     change(folder / "results.csv", lambda t: t.assign(dev=None))
     with pytest.raises(ValueError, match="results.csv, line 2: dev"):
-        tables.load(folder)
+        load(folder)
 
 
 def test_ways_to_count_spans_have_a_table_of_their_own(two):
@@ -346,7 +357,7 @@ def test_ways_to_count_spans_have_a_table_of_their_own(two):
 
 
 def test_density_table(folder):
-    table = tables.density_table(tables.load(folder)).data
+    table = tables.density_table(load(folder)).data
     assert list(table.index) == [("POS", 0), ("NER", 0), ("Chunking", 0)]
     assert (table["best on dev", "round"] == 3).all()  # 2 and 3 are equal: the sparser one
     assert list(table["nearest to the paper", "round"]) == [6, 5, 7]
@@ -356,15 +367,15 @@ def test_density_table(folder):
 
 def test_overlap_table(two):
     table = tables.overlap_table(two).data
-    assert list(table.index) == ["NER & POS", "POS & NER & Chunking"]
-    assert np.allclose(table.loc["NER & POS"], [0.55, 0.3, 0.25, 0.18, 2])
+    assert list(table.index) == ["POS & NER", "POS & NER & Chunking"]
+    assert np.allclose(table.loc["POS & NER"], [0.55, 0.3, 0.25, 0.18, 0.7, 2])
     assert np.isnan(table.paper.iloc[1])
 
 
 def test_cost_table(two):
     table = tables.cost_table(two).data
-    assert list(table.loc["Single task"]) == [3, 33, 1]
-    assert list(table.loc["Hard sharing"]) == [1, 25, 25 / 33]
+    assert list(table.loc["Single task"]) == [3, 33, 1, 27]
+    assert list(table.loc["Hard sharing"]) == [1, 25, 25 / 33, 9]
 
 
 def test_figures_show_each_task_with_one_colour_per_system(two):
@@ -375,23 +386,21 @@ def test_figures_show_each_task_with_one_colour_per_system(two):
         t.get_text(): h.get_color()
         for t, h in zip(legend.texts, legend.legend_handles, strict=True)
     }
-    assert got == {tables.LABELS[s]: figures.COLOURS[s] for s in SCORES}
-    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS)
+    assert got == {SYSTEMS[s].label: SYSTEMS[s].colour for s in SCORES}
 
 
 def test_numbered_systems_get_darker_up_to_the_full_colour():
-    look = figures._by_system({"sparse 0", "sparse 10", "sparse 5", "hard"})
-    light, middle, full = (look["palette"][f"Sparse sharing, {z}"] for z in (0, 5, 10))
+    keys = [Key("sparse", level=z) for z in (0, 10, 5)]
+    palette = figures.look([*keys, Key("hard")])["palette"]
+    light, middle, full = (palette[label(Key("sparse", level=z))] for z in (0, 5, 10))
     brightness = [sum(to_rgb(c)) for c in (light, middle, full)]
     assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 3
-    assert (
-        full == figures.COLOURS["sparse"]
-        and look["palette"]["Hard sharing"] == figures.COLOURS["hard"]
-    )
+    assert full == SYSTEMS["sparse"].colour
+    assert palette["Hard sharing"] == SYSTEMS["hard"].colour
 
 
 def test_density_figure_marks_the_chosen_and_the_dense(folder):
-    ax = figures.density_figure(tables.load(folder)).axes[0]
+    ax = figures.density_figure(load(folder)).axes[0]
     marks = {line.get_label(): line for line in ax.get_lines()}
     assert list(marks["dense, cannot be chosen"].get_xdata()) == [1]
     assert np.allclose(marks["chosen"].get_xdata(), 0.1 ** (3 / 20))
@@ -409,7 +418,7 @@ def test_half_a_run_shows_what_there_is(folder):
     for name in ["candidates", "curves", "overlap"]:
         change(folder / f"{name}.csv", lambda t: t[:0])
     change(folder / "results.csv", lambda t: t.query("system == 'hard' and task == 'ner'"))
-    r = tables.load(folder)
+    r = load(folder)
     assert tables.score_table(r).data.loc["Hard sharing", ("NER", "ours")] == 88
     assert tables.density_table(r).data.empty and tables.overlap_table(r).data.empty
     for style in [tables.density_table(r), tables.overlap_table(r), tables.cost_table(r)]:

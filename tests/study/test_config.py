@@ -7,26 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from studies import SMALL
+from studies import SMALL, plan
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, digest, save_json
 from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
 from sparse_sharing.study import run
-from sparse_sharing.study.config import (
-    DENSITIES,
-    DESIGNS,
-    PRESETS,
-    Experiment,
-    Settings,
-    prunable_weights,
-    rounds,
-)
-from sparse_sharing.study.data import LEVEL, TASKS, Source, read_data
-from sparse_sharing.study.executor import work_behind
+from sparse_sharing.study.chains import prunable_weights, rounds
+from sparse_sharing.study.config import DENSITIES, DESIGNS, PRESETS, Experiment, Settings
+from sparse_sharing.study.data import TASKS, Source, read_data
+from sparse_sharing.study.executor import cost, work_behind
+from sparse_sharing.study.models import LEVEL
 from sparse_sharing.study.paper import table4
-from sparse_sharing.study.plan import ANALYSES, agenda, cost, plan
+from sparse_sharing.study.plan import ANALYSES, agenda
 from sparse_sharing.study.units import MASK, SMALLER, Unit
 from sparse_sharing.tagging.corpora import FormatError
 from sparse_sharing.tagging.encoder import Sizes

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from studies import SMALL, check_same_study, in_threads, perform_killed
+from studies import SMALL, check_same_study, in_threads, perform_killed, plan
 from tiny import write_corpus
 
 from sparse_sharing.files import digest, load_about, load_json, load_tensors, save_tensors
@@ -18,7 +18,6 @@ from sparse_sharing.masks import Mask
 from sparse_sharing.study import run
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import TASKS, read_data
-from sparse_sharing.study.plan import plan
 from sparse_sharing.study.units import MASK, SMALLER, WEIGHTS
 
 pytestmark = [
@@ -27,8 +26,8 @@ pytestmark = [
 ]
 
 CHECKPOINT, RESULT = "checkpoint.safetensors", "result.json"
-KINDS = (RESULT, MASK, SMALLER, WEIGHTS, CHECKPOINT, "run.json", "log.txt", "lock")
-HARMLESS = ("run.json", "log.txt", "lock")  # nothing is read from them to go on
+KINDS = (RESULT, MASK, SMALLER, WEIGHTS, CHECKPOINT, "run.json", "log.jsonl", "lock")
+HARMLESS = ("run.json", "log.jsonl", "lock")  # nothing is read from them to go on
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +64,6 @@ def broken_off(experiment, unbroken, planned, tmp_path_factory):
     assert len(load_about(home / "units" / main.name / CHECKPOINT)["fit"]["curve"]) == len(TASKS)
     for table in home.glob("*.csv"):
         table.unlink()
-    shutil.rmtree(home / "masks")
     return home
 
 
@@ -84,7 +82,7 @@ def place(kind, home, planned):
         RESULT: (rounds["pos"][1], rounds["ner"][1]),
         MASK: (rounds["pos"][1], rounds["ner"][1]),
         SMALLER: (rounds["chunk"][1], rounds["pos"][1]),
-        "log.txt": (hard[1], soft[1]),
+        "log.jsonl": (hard[1], soft[1]),
         "lock": (hard[1], soft[1]),
     }
     if kind in names:
@@ -165,7 +163,7 @@ def test_a_file_that_is_gone(experiment, home, unbroken, planned, kind):
     check(experiment, home, unbroken, path, before)
 
 
-@pytest.mark.parametrize("kind", (RESULT, MASK, SMALLER, "log.txt", "lock"))
+@pytest.mark.parametrize("kind", (RESULT, MASK, SMALLER, "log.jsonl", "lock"))
 def test_a_file_of_another_unit(experiment, home, unbroken, planned, kind):
     path, other = place(kind, home, planned)
     before = content(path)

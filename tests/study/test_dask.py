@@ -10,14 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from studies import TINY, check_same_study, in_threads, lines_of
+from studies import TINY, check_same_study, in_threads, lines_of, plan
 from tiny import write_corpus
 
 from sparse_sharing.study import executor, run
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import Source, read_data
 from sparse_sharing.study.executor import Workers, work
-from sparse_sharing.study.plan import plan
 from sparse_sharing.study.units import load_result
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
@@ -184,7 +183,10 @@ def test_a_scheduler_that_is_not_there_is_told_soon(tmp_path, corpus):
 
 def test_without_dask_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ModuleNotFoundError, match="which needs Dask: pip install distributed"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=r"distributed is not installed: pip install .sparse-sharing\[dask\]",
+    ):
         Workers(scheduler="tcp://127.0.0.1:9")
     crew = Workers(1)  # which needs none
     crew.close()

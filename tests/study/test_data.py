@@ -16,18 +16,15 @@ from tiny import WIDTH, write_corpus, write_glove
 from sparse_sharing.masks import Mask, union
 from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.study import data as data_module
-from sparse_sharing.study.data import (
-    GENERATED,
+from sparse_sharing.study.data import GENERATED, TASKS, Source, read_data
+from sparse_sharing.study.models import (
     HEADS,
     LEVEL,
-    TASKS,
     Predictions,
-    Source,
     build,
     final_predictions,
     final_scores,
     predict,
-    read_data,
     tagging_task,
 )
 from sparse_sharing.tagging import generated

@@ -23,6 +23,7 @@ from studies import (
     epochs_once,
     in_threads,
     lines_of,
+    plan,
     start,
 )
 from tiny import write_corpus
@@ -31,7 +32,6 @@ from sparse_sharing.files import load_json
 from sparse_sharing.study import run, status
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import read_data
-from sparse_sharing.study.plan import plan
 from sparse_sharing.study.units import load_result
 
 pytestmark = [
@@ -109,7 +109,7 @@ class Study:
     def progress(self) -> int:
         "Epochs done, and units."
         units = self.home / "units"
-        return sum(len(lines_of(p.parent)) for p in units.glob("*/log.txt")) + len(
+        return sum(len(lines_of(p.parent)) for p in units.glob("*/log.jsonl")) + len(
             list(units.glob("*/result.json"))
         )
 

@@ -14,7 +14,7 @@ import papermill
 import pytest
 from filelock import FileLock
 from helpers import ROOT
-from studies import SMALL, TINY, check_same_study, in_threads, perform_killed
+from studies import SMALL, TINY, check_same_study, in_threads, perform_killed, plan
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, load_json, save_json
@@ -23,10 +23,11 @@ from sparse_sharing.study import data as data_module
 from sparse_sharing.study import minutes, rebuild, run, status
 from sparse_sharing.study.config import PRESETS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
-from sparse_sharing.study.main import COLUMNS, write_tables
 from sparse_sharing.study.overlaps import part_overlaps
-from sparse_sharing.study.plan import plan
-from sparse_sharing.study.units import MASK, WEIGHTS, load_result, made_with
+from sparse_sharing.study.runner import made_with
+from sparse_sharing.study.schema import COLUMNS
+from sparse_sharing.study.tables import write_tables
+from sparse_sharing.study.units import MASK, WEIGHTS, load_result
 from sparse_sharing.tagging.corpora import Corpus, read_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
@@ -74,13 +75,13 @@ def tables(unbroken):
 
 
 @pytest.fixture(scope="module")
-def masks(unbroken):
+def masks(unbroken, planned):
     "Task and round -> the mask that was kept."
-    found = {}
-    for path in sorted((unbroken[0] / "masks").iterdir()):
-        task, round_ = re.fullmatch(r"(\w+)-seed3-round(\d\d)\.safetensors", path.name).groups()
-        found[task, int(round_)] = Mask.load(path)
-    return found
+    return {
+        (task, unit.round): Mask.load(unbroken[0] / "units" / unit.name / MASK)
+        for task in TASKS
+        for unit in planned["imp", task, 3]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -103,22 +104,29 @@ def planned(experiment, unbroken):
 
 class TestTables:
     def test_their_columns(self, tables):
+        what = ["system", "variant", "level", "tasks"]
         assert {name: list(table) for name, table in tables.items()} == {
-            "results": "experiment data preset system task seed metric dev test epoch parameters"
-            " density seconds".split(),
-            "genres": "system task seed genre words metric dev test".split(),
-            "curves": "system task seed epoch loss dev seconds".split(),
+            "results": ["experiment", "data", "preset", *what]
+            + "task seed metric dev test epoch parameters density seconds task_epochs".split(),
+            "genres": [*what, *"task seed genre words metric dev test".split()],
+            "curves": [*what, *"task seed epoch loss dev seconds".split()],
             "candidates": "task seed round density dev".split(),
-            "overlap": "tasks seed overlap chance".split(),
-            "parts": "tasks seed layer direction weight gate weights density overlap chance".split(),
-            "chains": "chain task seed round density dev".split(),
+            "overlap": "tasks variant level seed overlap chance".split(),
+            "parts": "tasks variant level seed layer direction weight gate weights density overlap"
+            " chance".split(),
+            "chains": "variant level task seed round density dev".split(),
         }
         parts = tables["parts"]
         others = [table for name, table in tables.items() if name != "parts"]
-        assert not any(table.isna().any().any() for table in others)
+        unused = ["variant", "level"]  # a comparison has neither
+        for table in tables.values():
+            assert table.reindex(columns=unused).isna().all(axis=None)
+        assert not any(
+            table.drop(columns=unused, errors="ignore").isna().any(axis=None) for table in others
+        )
         words = ["direction", "weight", "gate"]  # empty for what is not of an LSTM
         assert parts[words].isna().any(axis=1).eq(~parts.layer.str.startswith("LSTM")).all()
-        assert not parts.drop(columns=words).isna().any().any()
+        assert not parts.drop(columns=words + unused).isna().any(axis=None)
         assert tables["chains"].empty, "a comparison has none besides its candidates"
 
     def test_every_score_of_every_system_is_there_once(self, tables):
@@ -172,20 +180,21 @@ class TestTables:
     def test_overlaps_are_those_of_the_masks(self, tables, masks, chosen):
         rows = tables["overlap"].set_index("tasks")
         groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
-        assert sorted(rows.index) == sorted("-".join(g) for g in groups)
+        assert sorted(rows.index) == sorted("+".join(g) for g in groups)
         for group in groups:
             some = [masks[t, chosen["sparse"][t]] for t in group]
-            assert rows.loc["-".join(group), "overlap"] == overlap_ratio(some)
-            assert rows.loc["-".join(group), "chance"] == chance_overlap(some)
+            assert rows.loc["+".join(group), "overlap"] == overlap_ratio(some)
+            assert rows.loc["+".join(group), "chance"] == chance_overlap(some)
 
     def test_parts_are_those_of_the_masks_and_add_up(self, tables, masks, chosen):
         "A row per group and part; weights, and those that are common, are those of the whole."
         parts = tables["parts"].fillna(dict(direction="", weight="", gate=""))
         groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
-        assert set(parts.tasks) == {"-".join(g) for g in groups} and set(parts.seed) == {3}
+        assert set(parts.tasks) == {"+".join(g) for g in groups} and set(parts.seed) == {3}
         for group in groups:
             some = [masks[t, chosen["sparse"][t]] for t in group]
-            own = parts[parts.tasks == "-".join(group)].drop(columns=["tasks", "seed"])
+            own = parts[parts.tasks == "+".join(group)]
+            own = own.drop(columns=["tasks", "variant", "level", "seed"])
             expected = part_overlaps(some)
             assert len(own) == len(expected) == 1 + 2 * 2 * 4
             for ours, theirs in zip(
@@ -317,7 +326,7 @@ class TestRunningAgain:
     def test_a_longer_experiment_uses_what_is_there(self, experiment, home):
         "Only what differs is trained: another round, and what takes its mask."
         before = {p.name for p in (home / "units").iterdir()}
-        logs = {p: p.read_bytes() for p in (home / "units").glob("*/log.txt")}
+        logs = {p: p.read_bytes() for p in (home / "units").glob("*/log.jsonl")}
         deeper = replace(experiment, min_density=0.3, results_dir=str(home))
         run(deeper, lambda line: None)
         assert {p: p.read_bytes() for p in logs} == logs
@@ -358,14 +367,17 @@ class TestRunningAgain:
         table = pd.read_csv(rebuild(home) / "results.csv")
         assert set(table.system) == set(SYSTEMS) - {system}
 
-    def test_masks_of_an_earlier_setting_do_not_stay(self, source, tmp_path):
-        "Tables and masks of a folder are those of the same run."
-        masks = tmp_path / "masks"
-        masks.mkdir()
-        (masks / "pos-seed0-round09.safetensors").write_bytes(b"from another time")
-        experiment = Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path))
+    def test_nothing_is_deleted_that_is_not_ours(self, source, tmp_path):
+        "Neither a file that somebody laid beside the tables, nor one behind a link."
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "precious.safetensors").write_bytes(b"not ours")
+        home = tmp_path / "results"
+        home.mkdir()
+        (home / "masks").symlink_to(tmp_path / "elsewhere")
+        experiment = Experiment("exp1", **source, **SMALL, results_dir=str(home))
         write_tables(experiment, read_data(experiment.source).about)
-        assert not list(masks.iterdir())
+        rebuild(home)
+        assert (tmp_path / "elsewhere" / "precious.safetensors").read_bytes() == b"not ours"
 
     def test_a_corpus_that_changed_is_another(self, experiment, home, tmp_path):
         corpus = shutil.copytree(experiment.data_dir, tmp_path / "corpus")
@@ -421,13 +433,12 @@ class TestRunJson:
 
 class TestRebuild:
     def test_all_follows_from_the_units_alone(self, home, source, tmp_path):
-        "Tables and masks, byte for byte, where the corpus never was."
-        files = [*home.glob("*.csv"), *(home / "masks").iterdir(), home / "run.json"]
+        "Tables, byte for byte, where the corpus never was."
+        files = [*home.glob("*.csv"), home / "run.json"]
         before = {p: p.read_bytes() for p in files}
-        assert len(before) == len(COLUMNS) + 3 * (ROUNDS + 1) + 1
+        assert len(before) == len(COLUMNS) + 1
         for path in home.glob("*.csv"):
             path.unlink()
-        shutil.rmtree(home / "masks")
         away = shutil.move(Path(source["data_dir"]).parent, tmp_path / "away")
         read_data.cache_clear()
         try:
@@ -628,3 +639,12 @@ def test_a_parameter_that_the_notebook_does_not_know_stops_it(tmp_path):
         )
     assert error.value.ename == "ValueError" and "this notebook knows" in error.value.evalue
     assert not (tmp_path / "results").exists()
+
+
+def test_tables_without_units_are_not_emptied(home):
+    "Where only the tables were kept, they are all there is."
+    before = {p: p.read_bytes() for p in home.glob("*.csv")}
+    shutil.rmtree(home / "units")
+    with pytest.raises(FileNotFoundError, match="its tables are left as they are"):
+        rebuild(home)
+    assert {p: p.read_bytes() for p in home.glob("*.csv")} == before

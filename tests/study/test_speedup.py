@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from test_speedup import units
 from sparse_sharing.study.data import Source
-from sparse_sharing.study.units import perform
+from sparse_sharing.study.runner import perform
 for unit in units()[int(sys.argv[2]) :: 2]:
     perform(unit, Path(sys.argv[1]), Source())
 """

@@ -26,8 +26,10 @@ from sparse_sharing.files import Damaged, digest, load_json, load_tensors, save_
 from sparse_sharing.finders import random_like, shuffled
 from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
-from sparse_sharing.study import units
-from sparse_sharing.study.data import TASKS, Source, build, read_data
+from sparse_sharing.study import runner, units
+from sparse_sharing.study.data import TASKS, Source, read_data
+from sparse_sharing.study.models import build
+from sparse_sharing.study.runner import is_running, made_with, perform
 from sparse_sharing.study.units import (
     MASK,
     PREDICTIONS,
@@ -37,11 +39,8 @@ from sparse_sharing.study.units import (
     Unit,
     candidates,
     duration,
-    is_running,
     load_file,
     load_result,
-    made_with,
-    perform,
     seconds,
 )
 from sparse_sharing.tagging.encoder import Sizes
@@ -319,19 +318,19 @@ class TestResults:
         file = tmp_path / "pkg" / "__init__.py"
         file.parent.mkdir()
         file.write_text("")
-        monkeypatch.setattr(units.sparse_sharing, "__file__", str(file))
+        monkeypatch.setattr(runner.sparse_sharing, "__file__", str(file))
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-        assert units._commit() == ""
+        assert runner.commit_at_hand() == ""
         git("init")
         git("add", ".")
         git("commit", "-m", "first")
-        assert units._commit() == git("rev-parse", "HEAD")
+        assert runner.commit_at_hand() == git("rev-parse", "HEAD")
         (tmp_path / "notes.txt").write_text("not code")
-        assert units._commit() == git("rev-parse", "HEAD")
+        assert runner.commit_at_hand() == git("rev-parse", "HEAD")
         file.write_text("changed = True")
-        assert units._commit() == git("rev-parse", "HEAD") + " with changes"
+        assert runner.commit_at_hand() == git("rev-parse", "HEAD") + " with changes"
         monkeypatch.setenv("PATH", "")
-        assert units._commit() == ""
+        assert runner.commit_at_hand() == ""
 
 
 class TestPerform:
@@ -382,7 +381,7 @@ class TestPerform:
         check_same_unit(home, finished / plan[key].name)
 
     def test_what_is_done_is_not_done_again(self, folder, plan, source, monkeypatch):
-        monkeypatch.setattr(units, "read_data", lambda _: pytest.fail("it reads data"))
+        monkeypatch.setattr(runner, "read_data", lambda _: pytest.fail("it reads data"))
         before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.*")}
         for unit in plan.values():
             assert perform(unit, folder, source) is True
@@ -421,7 +420,7 @@ class TestPerform:
         perform(plan["main"], folder, source)
         assert sorted(p.name for p in home.iterdir()) == [
             "lock",
-            "log.txt",
+            "log.jsonl",
             PREDICTIONS,
             "result.json",
         ]
@@ -509,7 +508,7 @@ class TestPerform:
 
         steps, take_step = [], training.train_step
         watched = replace(data, splits={t: Watched(s) for t, s in data.splits.items()})
-        monkeypatch.setattr(units, "read_data", lambda *_: watched)
+        monkeypatch.setattr(runner, "read_data", lambda *_: watched)
         monkeypatch.setattr(training, "train_step", lambda *a: steps.append(1) or take_step(*a))
         for key, expected in [("warmup", []), ("first", []), ("main", [36] * 6)]:
             reads.clear()
@@ -747,9 +746,9 @@ class TestLocks:
     def test_it_is_running_while_it_runs_and_not_before_or_after(
         self, plan, source, tmp_path, monkeypatch
     ):
-        unit, seen, train = plan["warmup"], [], units._train
+        unit, seen, read = plan["warmup"], [], runner.read_data
         monkeypatch.setattr(
-            units, "_train", lambda *a: (seen.append(is_running(tmp_path, unit)), train(*a))
+            runner, "read_data", lambda *a: (seen.append(is_running(tmp_path, unit)), read(*a))[1]
         )
         assert not is_running(tmp_path, unit) and not list(tmp_path.iterdir())
         perform(unit, tmp_path, source)

@@ -10,7 +10,7 @@ from helpers import modules
 # What a module of each folder may import besides its neighbours: folders, and single modules.
 PLAN: dict[str, set[str]] = {
     "": set(),  # the library: any network, any task
-    "tagging": {"files"},
+    "tagging": {"files", "extras"},
     "study": {"", "tagging"},
     "report": {"study.paper", "study.schema", "study.main"},
 }

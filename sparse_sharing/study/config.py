@@ -163,8 +163,6 @@ def _check_own(experiment: "Experiment") -> None:
         return
     if experiment.name not in OWN:
         raise ValueError(f"{said[0]} is a parameter of {', '.join(OWN)}: leave it out")
-    if experiment.columns and not experiment.data_dir:
-        raise ValueError("columns speak of files: give their folder in data_dir")
     bare = [name for name in said if name not in ("columns", "tasks", "levels")]
     if bare and not experiment.columns:
         raise ValueError(
@@ -350,6 +348,8 @@ class Experiment:
             raise ValueError(
                 f"data_dir is {self.data_dir!r}, and there is no such folder: give the folder of a corpus, or nothing for the generated one"
             )
+        if self.columns and not self.data_dir:
+            raise ValueError("columns speak of files: give their folder in data_dir")
         if self.embeddings and not Path(self.embeddings).is_file():
             raise ValueError(
                 f"embeddings is {self.embeddings!r}, and there is no such file: give a GloVe text file, or nothing for random vectors"

@@ -86,7 +86,6 @@ def test_fewer_tasks_of_a_known_corpus():
     "name, given, message",
     [
         ("sparsity", dict(tasks="pos"), "tasks is a parameter of exp1, exp2, exp3: leave it out"),
-        ("exp1", dict(columns="word x"), "columns speak of files: give their folder in data_dir"),
         ("exp1", dict(schemes="x=bioes"), "schemes speaks of columns: say what they hold"),
         ("exp1", dict(splits="train=a"), "splits speaks of columns: say what they hold"),
         ("exp1", dict(levels="pos"), "levels 'pos': write each name once"),
@@ -111,3 +110,8 @@ def test_a_task_that_the_corpus_has_not(here):
         declared(write(here / "d"), tasks="nre").read()
     with pytest.raises(ValueError, match="tasks has nre, which the corpus has not: it has pos"):
         Experiment("exp1", tasks="nre").read()
+
+
+def test_columns_need_a_folder():
+    with pytest.raises(ValueError, match="columns speak of files: give their folder in data_dir"):
+        Experiment("exp1", columns="word x").read()

@@ -304,3 +304,21 @@ def test_the_folder_says_what_it_was_made_with(tmp_path):
     about = json.loads((kept(tmp_path / "a") / "tagger.json").read_text())
     assert about["made_with"]["torch"] == torch.__version__
     assert about["system"] == "sparse" and about["sizes"]["layers"] == 2
+
+
+def test_reading_and_tagging_need_neither_pandas_nor_seqeval(tmp_path):
+    "Tables do, and then the extra that brings pandas is named."
+    folder = kept(tmp_path / "a")
+    code = f"""
+import sys
+for name in ("pandas", "seqeval", "matplotlib", "seaborn", "scipy"):
+    sys.modules[name] = None
+from sparse_sharing.tagging.columns import read_conll
+from sparse_sharing.tagging.declared import read_columns
+from sparse_sharing.tagging.corpora import read_corpus
+from sparse_sharing.tagging.vectors import read_vectors
+from sparse_sharing.tagging.tagger import Tagger
+print(Tagger.load({str(folder)!r}).tag([["Ada"]])[0].words)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "('Ada',)\n"), done.stderr

@@ -12,7 +12,7 @@ PLAN: dict[str, set[str]] = {
     "": set(),  # the library: any network, any task
     "tagging": {"files", "extras"},
     "study": {"", "tagging"},
-    "report": {"study.paper", "study.schema", "study.main"},
+    "report": {"study.paper", "study.schema"},
 }
 COMMANDS = {  # `python -m sparse_sharing.bench`
     "bench": "study.bench",

@@ -210,7 +210,7 @@ def _scores(
 
 
 def _headline(scheme: str, gold: list[list[str]], predicted: list[list[str]]) -> float:
-    "The score that a task is judged by, from the scheme of its layer."
+    "The score that a task is judged by."
     if scheme == NONE:
         return metrics.accuracy(gold, predicted)
     return metrics.span_f1(gold, predicted, scheme)

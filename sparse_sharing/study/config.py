@@ -32,6 +32,7 @@ class Settings:
     long_epochs: int = 30  # epochs of the one round of system `long_round`
     magnitudes: str = "best"  # which weights a round prunes: `best` on dev or the `last`
     training: Training = Training()
+    practice: bool = False  # whether the corpus, where none is given, is the small one
 
 
 PRESETS: dict[str, Settings] = {
@@ -48,6 +49,19 @@ PRESETS: dict[str, Settings] = {
     ),
     "paper": Settings(
         alpha=0.1, min_density=0.1, warmup=20, epochs=100, round_epochs=100, magnitudes="last"
+    ),
+    "practice": Settings(
+        alpha=0.3,
+        min_density=0.2,
+        warmup=10,
+        epochs=30,
+        round_epochs=10,
+        training=Training(
+            lr=0.2,
+            decay=0.1,
+            sizes=Sizes(word=16, char=10, filters=8, hidden=16, dropout=0.2),
+        ),
+        practice=True,
     ),
 }
 
@@ -170,7 +184,7 @@ class Experiment:
     name: str  # exp1, exp2, exp3, negative_transfer, relatedness, sparsity, warmup or budget
     data_dir: str = ""  # folder with the corpus; empty: the generated corpus
     embeddings: str = ""  # GloVe text file, plain or .gz; empty: random vectors
-    preset: str = "quick"  # quick, study, annealed or paper
+    preset: str = "quick"  # quick, study, annealed, paper or practice
     alpha: float | None = None  # share of the weights pruned per round; None: the preset's
     min_density: float | None = None  # Algorithm 1's S; None: the preset's
     warmup: int | None = None  # epochs of the first phase; None: the preset's
@@ -262,6 +276,7 @@ class Experiment:
             design.separate,
             design.auxiliary,
             self.relatedness or 0.0,
+            self.settings.practice and not self.data_dir,
         )
 
     @property
@@ -298,7 +313,7 @@ class Experiment:
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device is {self.device!r}, which is not there: {error}") from None
         data = read_data(self.source)
-        if data.name not in ("generated", *self.design.corpora):
+        if data.name not in ("generated", "practice", *self.design.corpora):
             raise ValueError(
                 f"{self.data_dir}: {self.name} is about {' or '.join(self.design.corpora)}, and this is "
                 f"{data.name}: give another data_dir, or take another experiment's notebook"

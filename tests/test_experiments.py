@@ -8,7 +8,7 @@ import papermill
 import pytest
 from helpers import NOTEBOOKS, page
 
-EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r".*/|index|your_", page(p))]
+EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r".*/|index|your_|replication", page(p))]
 PARAMETERS = {
     *("data_dir", "embeddings", "preset", "alpha", "min_density", "warmup", "epochs"),
     *("seed", "n_seeds", "workers", "scheduler", "device", "results_dir"),

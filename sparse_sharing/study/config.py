@@ -45,7 +45,7 @@ PRESETS: dict[str, Settings] = {
     ),
     "study": Settings(),
     "annealed": Settings(
-        warmup=10, epochs=20, round_epochs=10, training=Training(schedule="linear")
+        warmup=10, epochs=40, round_epochs=10, training=Training(schedule="linear")
     ),
     "paper": Settings(
         alpha=0.1, min_density=0.1, warmup=20, epochs=100, round_epochs=100, magnitudes="last"

@@ -21,7 +21,7 @@ def sweep(
     "The settings that are compared."
     s = experiment.settings
     lr = s.training.lr
-    return [(lr, s.epochs), (2 * lr, s.epochs), (lr, 2 * s.epochs)]
+    return [(lr, s.epochs), (2 * lr, s.epochs), (lr, 2 * s.epochs), (lr, 4 * s.epochs)]
 
 
 def budget(

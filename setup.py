@@ -11,8 +11,9 @@ ini = ConfigParser(delimiters=["="])
 ini.read(HERE / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
-extras = {name: shlex.split(cfg[f"{name}_requirements"]) for name in ("study", "dask", "dev")}
-extras["dev"] += extras["study"] + extras["dask"]
+names = ("study", "dask", "hub", "onnx", "transformers", "dev")
+extras = {name: shlex.split(cfg[f"{name}_requirements"]) for name in names}
+extras["dev"] += extras["study"] + extras["dask"] + extras["hub"]
 
 setup(
     name=cfg["lib_name"],

@@ -14,7 +14,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,7 +21,8 @@ from torch.func import functional_call
 from .masks import Mask
 from .pruning import ALPHA, alone, prune, target, train_alone
 from .sharing import HardSharing, Sharing
-from .training import Task, derive_seed, fit
+from .tasks import Task, derive_seed, one_pass
+from .training import fit
 
 # %% ../nbs/method/05_finders.ipynb #cad32b2b
 Scores = dict[
@@ -55,8 +55,8 @@ def sensitivity(
     subnet = alone(model, task, mask).train()
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "snip", task.name))
-        order = np.random.default_rng(derive_seed(seed, "snip order", task.name))
-        for batch in islice(task.batches(order), n_batches):
+        order = derive_seed(seed, "snip order", task.name)
+        for batch in islice(one_pass(task, order), n_batches):
             task.loss(subnet, batch).backward()
     scores = {}
     for name in mask:

@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from .masks import Mask
 from .optim import SubnetSGD
 from .sharing import HardSharing, Sharing, SparseSharing
-from .training import Fit, Task, fit
+from .tasks import Fit, Task
+from .training import fit
 
 # %% ../nbs/method/04_pruning.ipynb #03prunin-85b2bb
 def target(

@@ -6,7 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from sparse_sharing.masks import Mask
-from sparse_sharing.sharing import HardSharing, SparseSharing
+from sparse_sharing.sharing import (
+    HardSharing,
+    HierarchicalSharing,
+    SingleTask,
+    SoftSharing,
+    SparseSharing,
+)
 from sparse_sharing.training import Task
 
 TASKS = "ab"
@@ -81,6 +87,56 @@ def hard(make, seed=0):
     return HardSharing(encoder, tops), inputs
 
 
+class Level(nn.Module):
+    "A layer of `Tower`: it is called with what came before it, and the inputs."
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x, inputs):
+        return self.linear(x).tanh() + inputs.mean(1, keepdim=True)
+
+
+class Tower(nn.Module):
+    "An encoder that shows its layers, with a batch norm: all ways of sharing take it."
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        self.layers = nn.ModuleList([Level(), Level()])
+
+    def forward(self, inputs):
+        x = self.stem(inputs)
+        for layer in self.layers:
+            x = layer(x, inputs)
+        return x
+
+
+def built(name, seed=0):
+    "An encoder and heads: of a kind of `ENCODERS`, or for a way of sharing."
+    torch.manual_seed(seed)
+    return ENCODERS[name]()[0] if name in ENCODERS else Tower(), heads()
+
+
+WAYS = {  # each way of sharing, from encoder, heads and masks
+    "single": lambda encoder, tops, masks: SingleTask(encoder, tops),
+    "subnets": lambda encoder, tops, masks: SingleTask(encoder, tops, masks),
+    "hard": lambda encoder, tops, masks: HardSharing(encoder, tops),
+    "soft": lambda encoder, tops, masks: SoftSharing(encoder, tops),
+    "hierarchical": lambda encoder, tops, masks: HierarchicalSharing(
+        encoder, tops, {"a": 1, "b": 2}
+    ),
+    "sparse": lambda encoder, tops, masks: SparseSharing(encoder, tops, masks),
+}
+
+
+def any_way(way, seed=0):
+    "A model of a way of sharing, and inputs for it."
+    encoder, tops = built(way, seed)
+    return WAYS[way](encoder, tops, masks_of(encoder, seed=seed)), torch.randn(6, 4)
+
+
 ROWS = torch.randn(72, 4, generator=torch.Generator().manual_seed(0))
 LABELS = {"a": (ROWS.sum(1) > 0).long(), "b": (ROWS[:, 0] > ROWS[:, 1]).long()}
 
@@ -128,5 +184,6 @@ def same(a, b):
 
 
 def copied(model):
-    "The model's state as it is now."
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+    "The model's parameters and buffers as they are now."
+    state = model.state_dict()
+    return {k: v.detach().clone() for k, v in state.items() if not k.startswith("masks.")}

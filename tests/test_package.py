@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 MODULES = modules()
 COMMANDS = {"bench.py", "rerun.py"}
+OPTIONAL = {"hub.py": {"hub"}}  # modules of the library that need an extra
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_the_source_distribution_makes_the_same_wheel(wheel, sources, tmp_path):
 
 
 def test_every_module_is_imported_with_the_extra_study(study_python, tmp_path):
-    names = dotted(MODULES)
+    names = dotted(n for n in MODULES if n not in OPTIONAL)
     code = f"import {', '.join(names)}, sys; print(*[sys.modules[n].__file__ for n in {names}])"
     done = says(study_python, code, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -132,9 +133,11 @@ def test_every_module_is_imported_with_the_extra_study(study_python, tmp_path):
 
 
 def test_the_library_is_imported_without_any_extra(plain_python, tmp_path):
-    names = dotted(n for n in MODULES if "/" not in n and n not in COMMANDS)
+    names = dotted(n for n in MODULES if "/" not in n and n not in COMMANDS | OPTIONAL.keys())
     done = says(plain_python, f"import {', '.join(names)}", tmp_path)
     assert done.returncode == 0, done.stderr
+    hub = says(plain_python, "import sparse_sharing.hub", tmp_path)
+    assert "pip install 'sparse-sharing[hub]'" in hub.stderr
     pandas = says(plain_python, "import pandas", tmp_path)
     assert pandas.returncode != 0, "the environment is not plain: it has pandas"
 
@@ -210,8 +213,9 @@ def test_what_a_module_imports_is_a_requirement(wheel):
     known = sys.stdlib_module_names | {"sparse_sharing"}
     owners, bare = packages_distributions(), []
     for name, path in MODULES.items():
-        at_top = asked_for(wheel, EXTRAS[str(Path(name).parent).removeprefix(".")])
-        anywhere = asked_for(wheel, {"study", "dask"})
+        folder = EXTRAS[str(Path(name).parent).removeprefix(".")]
+        at_top = asked_for(wheel, folder | OPTIONAL.get(name, set()))
+        anywhere = asked_for(wheel, {"study", "dask", "hub"})
         for package, top in imports(ast.parse(path.read_text(encoding="utf-8"))):
             makers = {canonicalize_name(d) for d in owners.get(package, [])}
             if package not in known and not makers & (at_top if top else anywhere):

@@ -183,7 +183,7 @@ def _model(job: _Job, masks: Mapping[str, Mask]) -> Sharing:
     model = build(unit.system, unit.tasks, job.data, how.sizes, unit.seed, own, how.head)
     if unit.start:
         weights = job.inputs[f"{unit.start}/{WEIGHTS}"]
-        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        model.load_weights(weights)
     return model.to(unit.device)
 
 
@@ -268,7 +268,7 @@ def _train(job: _Job) -> _Outcome:
     about: dict[str, Any] = dict(corpus=job.data.name)
     files: dict[str, Tensors] = {}
     if unit.keep == "last":
-        weights = model.state_dict()
+        weights = model.weights()
         files[WEIGHTS] = weights
         save_tensors(job.home / WEIGHTS, weights, {"unit": unit.name})
     else:

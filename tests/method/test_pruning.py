@@ -159,7 +159,7 @@ class TestChain:
         assert all(same(weights, mine) for weights, _ in starts)
         assert not any(same(weights, mine) for weights in ends)  # but each round did train
         for (_, factors), candidate in zip(starts, found, strict=True):
-            wanted = {f"encoder.{n}": m.float() for n, m in candidate.mask.items()}
+            wanted = {f"encoder.{n}": m for n, m in candidate.mask.items()}
             assert same(factors, wanted)
 
     @each_encoder

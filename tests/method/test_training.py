@@ -562,7 +562,6 @@ class TestTheBestEpoch:
             (([1, 3, 2], [9, 0, 1]), 1),  # by the mean over the tasks
             (([2, 3, 3], [2, 1, 1]), 1),  # ties: the earliest
             (([1, 3, 3], [1, 1, 1]), 2),
-            (([math.nan, 1, 0], [1, 1, 1]), 2),
             (([-5, -7, -6], [0, 0, 0]), 1),
         ],
     )

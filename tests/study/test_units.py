@@ -509,7 +509,9 @@ class TestPerform:
         steps, take_step = [], training.train_step
         watched = replace(data, splits={t: Watched(s) for t, s in data.splits.items()})
         monkeypatch.setattr(runner, "read_data", lambda *_: watched)
-        monkeypatch.setattr(training, "train_step", lambda *a: steps.append(1) or take_step(*a))
+        monkeypatch.setattr(
+            training, "train_step", lambda *a, **k: steps.append(1) or take_step(*a, **k)
+        )
         for key, expected in [("warmup", []), ("first", []), ("main", [36] * 6)]:
             reads.clear()
             steps.clear()

@@ -20,6 +20,7 @@ from ..tagging import generated
 from ..tagging.auxiliary import with_positions, with_related
 from ..tagging.batches import Split, Vocabulary, coverage, encode
 from ..tagging.corpora import Corpus, read_corpora, read_corpus, shared_sentences
+from ..tagging.practice import practice
 from ..tagging.vectors import read_vectors
 
 # %% ../../nbs/study/03_data.ipynb #18system-5ea2de
@@ -59,7 +60,7 @@ def _corpora(source: Source) -> dict[str, Corpus]:
     "The corpus of each task."
     if source.separate and source.data_dir:
         return read_corpora(source.data_dir)
-    generate = generated.practice if source.practice else generated.generate
+    generate = practice if source.practice else generated.generate
     if source.separate:
         sizes = enumerate((PRACTICE if source.practice else GENERATED).items())
         return {task: generate(size, seed=seed) for seed, (task, size) in sizes}

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['FEATURES', 'GRAMMAR', 'CLOSED', 'FAMILIES', 'CAPITALISED', 'ONSETS', 'VOWELS', 'CODAS', 'HELD_OUT', 'LENGTHS',
            'Choice', 'choice', 'rules', 'Family', 'inflect', 'stems', 'language', 'derive', 'spans', 'annotate',
-           'derivations', 'generate', 'practice']
+           'derivations', 'generate']
 
 # %% ../../nbs/tagging/09_generated.ipynb #d07edf4a
 import random
 from bisect import bisect
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from itertools import accumulate, product
 from string import Template
@@ -394,32 +393,3 @@ def generate(
         raise ValueError(f"sizes {sizes}: every split needs at least one sentence")
     splits = {s: [annotate(m) for m in derivations(n, s, seed)] for s, n in sizes.items()}
     return Corpus("generated", splits["train"], splits["dev"], splits["test"])
-
-# %% ../../nbs/tagging/09_generated.ipynb #725f7a3f
-def _slip(sentence: Sentence, tags: list[str], share: float, rng: random.Random) -> Sentence:
-    "The sentence with some of its parts of speech drawn from `tags`."
-    drawn = [_pick(rng, tags) if rng.random() < share else tag for tag in sentence.tags["pos"]]
-    return replace(sentence, tags={**sentence.tags, "pos": tuple(drawn)})
-
-
-def practice(
-    n_train: int = 300,  # training sentences
-    n_dev: int = 400,  # sentences to choose epochs, masks and subnets on
-    n_test: int = 400,  # sentences to score once
-    seed: int = 0,  # decides the sentences, and which tags are wrong
-    wrong: float = 0.3,  # share of the training words whose part of speech is drawn anew
-) -> Corpus:  # with the layers `pos`, `chunk` and `ner`
-    """A second generated corpus, with fewer words, and with wrong parts of speech in training.
-
-    Raises `ValueError` if a split is empty, or `wrong` is no share.
-    """
-    sizes = {"train": n_train, "dev": n_dev, "test": n_test}
-    if min(sizes.values()) < 1:
-        raise ValueError(f"sizes {sizes}: every split needs at least one sentence")
-    if not 0 <= wrong <= 1:
-        raise ValueError(f"wrong is {wrong}: it is a share from 0 to 1")
-    splits = {s: [annotate(m) for m in derivations(n, s, seed, 0.15)] for s, n in sizes.items()}
-    tags = sorted({tag for sentence in splits["train"] for tag in sentence.tags["pos"]})
-    rng = random.Random(f"{seed}/slips")
-    train = [_slip(sentence, tags, wrong, rng) for sentence in splits["train"]]
-    return Corpus("practice", train, splits["dev"], splits["test"])

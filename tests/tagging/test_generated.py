@@ -21,11 +21,11 @@ from sparse_sharing.tagging.generated import (
     generate,
     inflect,
     language,
-    practice,
     rules,
     spans,
     stems,
 )
+from sparse_sharing.tagging.practice import practice
 from sparse_sharing.tagging.schemes import breaks
 
 ROOT = Path(__file__).resolve().parents[1]

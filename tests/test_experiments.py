@@ -8,18 +8,14 @@ import papermill
 import pytest
 from helpers import NOTEBOOKS, page
 
+from sparse_sharing.study.schema import COLUMNS
+
 EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r".*/|index|your_|replication", page(p))]
 PARAMETERS = {
     *("data_dir", "embeddings", "preset", "alpha", "min_density", "warmup", "epochs"),
     *("seed", "n_seeds", "workers", "scheduler", "device", "results_dir"),
 }
 SMALL = dict(alpha=0.4, min_density=0.65, warmup=1, epochs=1, workers=2)
-TABLES = {
-    "results": "experiment data preset system task seed metric dev test epoch parameters density seconds",
-    "curves": "system task seed epoch loss dev seconds",
-    "candidates": "task seed round density dev",
-    "overlap": "tasks seed overlap chance",
-}
 each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 
 
@@ -33,6 +29,7 @@ def test_an_experiment_takes_the_parameters_of_all(path):
     assert not bare, f"parameters without a type or a comment: {bare}"
 
 
+@pytest.mark.e2e
 @each_experiment
 def test_an_experiment_runs_and_writes_its_tables(path, tmp_path):
     settings = SMALL | {"results_dir": str(tmp_path / "results")}
@@ -45,6 +42,6 @@ def test_an_experiment_runs_and_writes_its_tables(path, tmp_path):
         cwd=str(tmp_path),
     )
     assert (tmp_path / "results" / "run.json").is_file()
-    for name, columns in TABLES.items():
+    for name in ("results", "curves", "candidates", "overlap"):
         table = pd.read_csv(tmp_path / "results" / f"{name}.csv")
-        assert list(table) == columns.split() and len(table)
+        assert list(table) == COLUMNS[name] and len(table)

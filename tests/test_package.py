@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 MODULES = modules()
-COMMANDS = {"bench.py", "rerun.py"}
-OPTIONAL = {"hub.py": {"hub"}}  # modules of the library that need an extra
+COMMANDS = {"bench.py", "rerun.py"}  # which need the extra study
+OPTIONAL = {"hub.py": {"hub"}, "tagging/metrics.py": {"study"}}  # modules that need an extra
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,7 @@ def dotted(modules: Iterable[str]) -> list[str]:
     return [n for n in names if not n.endswith("._modidx")]
 
 
+@pytest.mark.e2e
 def test_the_wheel_holds_the_modules_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as z:
         files = [n for n in z.namelist() if ".dist-info/" not in n]
@@ -110,6 +111,7 @@ def test_the_wheel_holds_the_modules_and_nothing_else(wheel):
     assert licences
 
 
+@pytest.mark.e2e
 def test_the_source_distribution_makes_the_same_wheel(wheel, sources, tmp_path):
     "`pip install` of either brings every module, in whatever folder it lies."
     code = "from setuptools.build_meta import build_sdist; build_sdist('sources')"
@@ -121,6 +123,7 @@ def test_the_source_distribution_makes_the_same_wheel(wheel, sources, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.e2e
 def test_every_module_is_imported_with_the_extra_study(study_python, tmp_path):
     names = dotted(n for n in MODULES if n not in OPTIONAL)
     code = f"import {', '.join(names)}, sys; print(*[sys.modules[n].__file__ for n in {names}])"
@@ -132,8 +135,13 @@ def test_every_module_is_imported_with_the_extra_study(study_python, tmp_path):
     assert dev.returncode != 0, "the environment is not clean: it has nbdev"
 
 
+@pytest.mark.e2e
 def test_the_library_is_imported_without_any_extra(plain_python, tmp_path):
-    names = dotted(n for n in MODULES if "/" not in n and n not in COMMANDS | OPTIONAL.keys())
+    names = dotted(
+        name
+        for name in MODULES
+        if name.split("/")[0] not in {"study", "report"} and name not in COMMANDS | OPTIONAL.keys()
+    )
     done = says(plain_python, f"import {', '.join(names)}", tmp_path)
     assert done.returncode == 0, done.stderr
     hub = says(plain_python, "import sparse_sharing.hub", tmp_path)
@@ -142,11 +150,13 @@ def test_the_library_is_imported_without_any_extra(plain_python, tmp_path):
     assert pandas.returncode != 0, "the environment is not plain: it has pandas"
 
 
+@pytest.mark.e2e
 def test_a_missing_extra_is_named_with_its_cure(plain_python, tmp_path):
     asked = {
         "import sparse_sharing.study": "pandas",
         "import sparse_sharing.report": "seaborn",
         "import sparse_sharing.bench": "seqeval",
+        "import sparse_sharing.tagging.metrics": "seqeval",
         "sparse_sharing.Mask.ones(torch.nn.Linear(2, 2)).densities()": "pandas",
     }
     code = f"""
@@ -165,6 +175,7 @@ for line in {list(asked)}:
         assert message.endswith("pip install 'sparse-sharing[study]'")
 
 
+@pytest.mark.e2e
 def test_the_face_is_quick_to_import_and_brings_no_tables(study_python, tmp_path):
     code = """
 import sys, time
@@ -183,7 +194,7 @@ for name in sparse_sharing.__all__:
 
 
 # Extras whose packages a module of a folder may import at its top; in a function, any extra's.
-EXTRAS = {"": set(), "tagging": {"study"}, "study": {"study"}, "report": {"study"}}
+EXTRAS = {"": set(), "tagging": set(), "study": {"study"}, "report": {"study"}}
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
@@ -208,6 +219,7 @@ def asked_for(wheel: Path, extras: set[str]) -> set[str]:
     return {canonicalize_name(r.name) for r in reqs if not r.marker or str(r.marker) in markers}
 
 
+@pytest.mark.e2e
 def test_what_a_module_imports_is_a_requirement(wheel):
     "Not only something that a requirement brings along."
     known = sys.stdlib_module_names | {"sparse_sharing"}
@@ -228,5 +240,6 @@ def test_code_is_linted_and_formatted():
     run("ruff", "format", "--check", "nbs", "tests", "docs", "setup.py")
 
 
+@pytest.mark.e2e
 def test_types_are_right():
     run("mypy")

@@ -55,6 +55,7 @@ def pages():
     return {p: Page(p) for p in sorted(HTML.rglob("*.html"))}
 
 
+@pytest.mark.e2e
 def test_every_notebook_has_a_page_and_the_pages_follow_each_other(pages):
     order, path = [], HTML / "index.html"
     while path.suffix:
@@ -66,6 +67,7 @@ def test_every_notebook_has_a_page_and_the_pages_follow_each_other(pages):
     assert order[1 : len(chapters) + 1] == chapters
 
 
+@pytest.mark.e2e
 def test_links_and_images_lead_somewhere(pages):
     assert not broken(pages)
 

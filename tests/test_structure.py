@@ -10,9 +10,9 @@ from helpers import modules
 # What a module of each folder may import besides its neighbours: folders, and single modules.
 PLAN: dict[str, set[str]] = {
     "": set(),  # the library: any network, any task
-    "tagging": {"files"},
+    "tagging": {"files", "extras"},
     "study": {"", "tagging"},
-    "report": {"study.paper", "study.schema", "study.main"},
+    "report": {"study.paper", "study.schema"},
 }
 COMMANDS = {  # `python -m sparse_sharing.bench`
     "bench": "study.bench",

@@ -91,6 +91,7 @@ def test_which_cells_show_a_value(source, shown):
     assert shows_a_value(source) == shown
 
 
+@pytest.mark.e2e
 def test_numbered_notebooks_and_guides_run(fresh):
     run("nbdev_test", "--n_workers", "2", "--file_re", r"^(\d|index|your_)", cwd=fresh)
 

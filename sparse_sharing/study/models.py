@@ -207,11 +207,11 @@ def _scores(
     return scores
 
 
-def _headline(task: str, gold: list[list[str]], predicted: list[list[str]]) -> float:
+def _headline(scheme: str, gold: list[list[str]], predicted: list[list[str]]) -> float:
     "The score that a task is judged by."
-    if task in SPANS:
-        return metrics.span_f1(gold, predicted)
-    return metrics.accuracy(gold, predicted)
+    if scheme == NONE:
+        return metrics.accuracy(gold, predicted)
+    return metrics.span_f1(gold, predicted, scheme)
 
 # %% ../../nbs/study/04_models.ipynb #d2713966
 def _genre_rows(

@@ -149,6 +149,12 @@ def unequal_densities(
         for task in tasks:
             chains[task] = chain(experiment, data, seed, task, warmup)
             plan[Key(IMP, (task,), seed=seed)] = chains[task]
+        last, needed = len(chains[tasks[0]]) - 1, max(map(max, COMBINATIONS))
+        if last < needed:
+            raise ValueError(
+                f"min_density and alpha give {last} rounds, and {experiment.name} takes masks of round "
+                f"{needed}: leave both out, or give a smaller min_density"
+            )
         for rounds in COMBINATIONS:
             masks = [chains[task][z].name for task, z in zip(tasks, rounds, strict=True)]
             key = Key("sparse", tasks, variant="rounds " + ", ".join(map(str, rounds)), seed=seed)

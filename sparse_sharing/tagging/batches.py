@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..extras import require
 from .sentences import Corpus, Sentence
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def coverage(
     rows: Collection[str],  # words that have a pretrained vector
 ) -> "pd.DataFrame":  # split, types, tokens, types_covered, tokens_covered (shares in percent)
     "How much of each split has a pretrained vector: a study with half a GloVe file is another study."
+    require("study", "pandas")
     import pandas as pd
 
     table = []

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..extras import require
 from .chunking import HEADS
 from .columns import read_conll
 from .declared import hold_out, warned
@@ -226,6 +227,7 @@ def shared_sentences(
     corpora: Mapping[str, Corpus],  # task -> corpus
 ) -> "pd.DataFrame":  # a row per training corpus and dev or test split, of its own corpus too
     "How many sentences of a split have the same words as a training sentence, and the longest."
+    require("study", "pandas")
     import pandas as pd
 
     counts = []

@@ -6,6 +6,11 @@
 __all__ = ['SCHEMES', 'Span', 'Reader', 'IntArray', 'accuracy', 'span_f1', 'span_f1_strict', 'span_f1_released_single',
            'span_f1_released_multi', 'SpanCounter']
 
+# %% ../../nbs/tagging/15_metrics.ipynb #da59a8b9
+from ..extras import require
+
+require("study", "seqeval")
+
 # %% ../../nbs/tagging/15_metrics.ipynb #15scorin-2e27e3
 from collections.abc import Callable, Sequence
 

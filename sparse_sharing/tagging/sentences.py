@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..extras import require
 from .schemes import NONE, breaks, complaint, legal, look_like_spans, spans
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Corpus:
 
     def describe(self) -> "pd.DataFrame":
         "Sentences and tokens per split; per layer its number of spans, or else of different tags."
+        require("study", "pandas")
         import pandas as pd
 
         rows = []

@@ -31,6 +31,7 @@ def test_the_floor_counts_two_directions_forward_and_backward():
     assert bench.WORK == 12 * 4 * 200 * 330
 
 
+@pytest.mark.e2e
 def test_the_command(tmp_path):
     folder = write_corpus(tmp_path, n_train=150)
     done = subprocess.run(

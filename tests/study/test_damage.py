@@ -21,6 +21,7 @@ from sparse_sharing.study.data import TASKS, read_data
 from sparse_sharing.study.units import MASK, SMALLER, WEIGHTS
 
 pytestmark = [
+    pytest.mark.e2e,
     pytest.mark.filterwarnings("ignore:.*not in training"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
 ]

@@ -19,7 +19,7 @@ from sparse_sharing.study.data import Source, read_data
 from sparse_sharing.study.executor import Workers, work
 from sparse_sharing.study.units import load_result
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:.*not in training")]
 
 PATIENCE = 120  # seconds until something is taken to hang
 

@@ -384,6 +384,7 @@ class TestWork:
         shutil.rmtree(folder)
 
 
+@pytest.mark.e2e
 def test_processes_do_the_same_as_threads(plan, finished, source, tmp_path):
     work(lambda: agenda_of(*plan.values()), tmp_path, source, workers=2, log=lambda _: None)
     for unit in plan.values():
@@ -391,6 +392,7 @@ def test_processes_do_the_same_as_threads(plan, finished, source, tmp_path):
         assert len(lines_of(tmp_path / unit.name)) == unit.epochs
 
 
+@pytest.mark.e2e
 def test_damage_that_a_process_finds_is_mended(plan, finished, source, tmp_path):
     "A sound file that is not the one: only who reads it can tell."
     folder = shutil.copytree(finished[0], tmp_path / "units")
@@ -417,6 +419,7 @@ class TestWorkers:
         finally:
             crew.close()
 
+    @pytest.mark.e2e
     def test_closing_stops_them_in_the_middle(self):
         crew = Workers(2)
         pids = {crew._pool.submit(os.getpid).result()}
@@ -429,6 +432,7 @@ class TestWorkers:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
 
+    @pytest.mark.e2e
     def test_workers_end_with_the_process_that_started_them(self):
         "Also if it alone is killed, as a notebook's kernel is."
         worker = (

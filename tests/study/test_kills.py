@@ -35,6 +35,7 @@ from sparse_sharing.study.data import read_data
 from sparse_sharing.study.units import load_result
 
 pytestmark = [
+    pytest.mark.e2e,
     pytest.mark.filterwarnings("ignore:.*not in training"),
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc of Linux"),
 ]

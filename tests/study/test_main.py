@@ -111,16 +111,18 @@ class TestTables:
             "genres": [*what, *"task seed genre words metric dev test".split()],
             "curves": [*what, *"task seed epoch loss dev seconds".split()],
             "candidates": "task seed round density dev".split(),
-            "overlap": "tasks variant level seed overlap chance".split(),
+            "overlap": "tasks variant level seed overlap chance union".split(),
             "parts": "tasks variant level seed layer direction weight gate weights density overlap"
             " chance".split(),
             "chains": "variant level task seed round density dev".split(),
         }
         parts = tables["parts"]
         others = [table for name, table in tables.items() if name != "parts"]
-        unused = ["variant", "level"]  # a comparison has neither
-        for table in tables.values():
-            assert table.reindex(columns=unused).isna().all(axis=None)
+        unused = ["variant", "level"]  # a comparison has but masks of two densities
+        for name, table in tables.items():
+            assert table.reindex(columns=["level"]).isna().all(axis=None)
+            variants = set(table.reindex(columns=["variant"])["variant"].dropna())
+            assert variants == ({"densities of Table 4"} if name in ("overlap", "parts") else set())
         assert not any(
             table.drop(columns=unused, errors="ignore").isna().any(axis=None) for table in others
         )
@@ -178,7 +180,7 @@ class TestTables:
         assert {k: v.tolist() for k, v in found.items()} == {k: [v] for k, v in expected.items()}
 
     def test_overlaps_are_those_of_the_masks(self, tables, masks, chosen):
-        rows = tables["overlap"].set_index("tasks")
+        rows = tables["overlap"].query("variant.isna()").set_index("tasks")
         groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
         assert sorted(rows.index) == sorted("+".join(g) for g in groups)
         for group in groups:
@@ -188,7 +190,8 @@ class TestTables:
 
     def test_parts_are_those_of_the_masks_and_add_up(self, tables, masks, chosen):
         "A row per group and part; weights, and those that are common, are those of the whole."
-        parts = tables["parts"].fillna(dict(direction="", weight="", gate=""))
+        parts = tables["parts"].query("variant.isna()")
+        parts = parts.fillna(dict(direction="", weight="", gate=""))
         groups = [g for n in (2, 3) for g in combinations(TASKS, n)]
         assert set(parts.tasks) == {"+".join(g) for g in groups} and set(parts.seed) == {3}
         for group in groups:
@@ -376,7 +379,8 @@ class TestRunningAgain:
         (home / "masks").symlink_to(tmp_path / "elsewhere")
         experiment = Experiment("exp1", **source, **SMALL, results_dir=str(home))
         write_tables(experiment, read_data(experiment.source).about)
-        rebuild(home)
+        with pytest.raises(FileNotFoundError, match="left as they are"):
+            rebuild(home)
         assert (tmp_path / "elsewhere" / "precious.safetensors").read_bytes() == b"not ours"
 
     def test_a_corpus_that_changed_is_another(self, experiment, home, tmp_path):

@@ -28,7 +28,7 @@ from sparse_sharing.tagging.generated import (
 from sparse_sharing.tagging.practice import practice
 from sparse_sharing.tagging.schemes import breaks
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PENN = set(
     "CC CD DT IN JJ JJR JJS MD NN NNS NNP NNPS POS PRP PRP$ RB TO VB VBD VBG VBN VBP VBZ WDT WP WRB , .".split()
 )

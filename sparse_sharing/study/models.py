@@ -7,7 +7,7 @@ __all__ = ['LEVEL', 'HEADS', 'Decoder', 'build', 'free_decoder', 'legal_decoder'
            'final_predictions', 'final_scores']
 
 # %% ../../nbs/study/04_models.ipynb #ce384179
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,7 @@ def build(
     seed: int,  # of the first weights
     masks: Mapping[str, Mask] | None = None,  # for sparse sharing and for single-task subnets
     head: str = "linear",  # linear, or crf, whose transitions obey the scheme of the task's tags
+    levels: Iterable[tuple[str, int]] = (),  # task, and the layer that its head reads; else `LEVEL`
 ) -> Sharing:  # on the CPU
     "A model with its first weights. Raises `ValueError` for a system or a head that there is not."
     if head not in HEADS:
@@ -74,7 +75,8 @@ def build(
     if system == "soft":
         return SoftSharing(encoder, heads)
     if system == "hierarchical":
-        return HierarchicalSharing(encoder, heads, LEVEL)
+        level = {task: LEVEL.get(task, sizes.layers) for task in tasks}
+        return HierarchicalSharing(encoder, heads, level | dict(levels))
     if system == "sparse" and masks is not None:
         return SparseSharing(encoder, heads, masks)
     raise ValueError(f"no system {system!r}, or no masks for it")

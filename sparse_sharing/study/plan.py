@@ -23,7 +23,7 @@ from sparse_sharing.study.chains import (
     phases,
     within,
 )
-from .config import COMPARISONS, DENSITIES, Experiment
+from .config import COMPARISONS, Experiment
 from .data import Data
 from .executor import Agenda, cost
 from .questions import budget, maturity, unequal_densities
@@ -58,7 +58,7 @@ def read_choices(
     choices: dict[tuple[str, int], Choice] = {}
     if not CHOSEN & set(experiment.wanted):
         return choices
-    densities = DENSITIES.get(experiment.name, {})
+    densities = experiment.densities
     for seed in experiment.seeds:
         warmup, _ = phases(experiment, data, seed, "hard", experiment.design.tasks)
         for task in experiment.design.tasks:

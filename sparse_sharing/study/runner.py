@@ -180,7 +180,9 @@ def _model(job: _Job, masks: Mapping[str, Mask]) -> Sharing:
     "The unit's model, with the weights that it starts from."
     unit, how = job.unit, job.unit.training
     own = masks or None
-    model = build(unit.system, unit.tasks, job.data, how.sizes, unit.seed, own, how.head)
+    model = build(
+        unit.system, unit.tasks, job.data, how.sizes, unit.seed, own, how.head, how.levels
+    )
     if unit.start:
         weights = job.inputs[f"{unit.start}/{WEIGHTS}"]
         model.load_weights(weights)

@@ -35,6 +35,7 @@ class Training:
     sizes: Sizes = Sizes()  # of the encoder
     head: str = "linear"  # linear or crf
     schedule: str = "decay"  # decay, or linear: the rate of epoch e of E is lr (1 - e / E)
+    levels: tuple[tuple[str, int], ...] = ()  # task, layer: of hierarchical sharing; else `LEVEL`
 
     def factor(
         self,

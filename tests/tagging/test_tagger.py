@@ -24,7 +24,7 @@ from sparse_sharing.tagging.crf import CRFHead, crf_head
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
 from sparse_sharing.tagging.generated import generate
 from sparse_sharing.tagging.schemes import breaks
-from sparse_sharing.tagging.sentences import Sentence
+from sparse_sharing.tagging.sentences import Corpus, Sentence
 from sparse_sharing.tagging.tagger import Tagger
 
 CORPUS = generate(30, 5, 12)
@@ -304,3 +304,48 @@ def test_the_folder_says_what_it_was_made_with(tmp_path):
     about = json.loads((kept(tmp_path / "a") / "tagger.json").read_text())
     assert about["made_with"]["torch"] == torch.__version__
     assert about["system"] == "sparse" and about["sizes"]["layers"] == 2
+
+
+def test_reading_and_tagging_need_neither_pandas_nor_seqeval(tmp_path):
+    "Tables do, and then the extra that brings pandas is named."
+    folder = kept(tmp_path / "a")
+    code = f"""
+import sys
+for name in ("pandas", "seqeval", "matplotlib", "seaborn", "scipy"):
+    sys.modules[name] = None
+from sparse_sharing.tagging.columns import read_conll
+from sparse_sharing.tagging.declared import read_columns
+from sparse_sharing.tagging.corpora import read_corpus
+from sparse_sharing.tagging.vectors import read_vectors
+from sparse_sharing.tagging.tagger import Tagger
+print(Tagger.load({str(folder)!r}).tag([["Ada"]])[0].words)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "('Ada',)\n"), done.stderr
+
+
+@pytest.mark.parametrize("system", ["single", "hard", "soft", "hierarchical", "sparse"])
+def test_tasks_may_have_any_names(tmp_path, system):
+    names = ("type", "train", "ner.en", "named entities/1")
+    layers = dict(zip(names, ("pos", "chunk", "ner", "pos"), strict=True))
+    sentences = [
+        Sentence(s.words, {name: s.tags[layer] for name, layer in layers.items()})
+        for s in CORPUS.train
+    ]
+    schemes = {"train": "iob2", "ner.en": "bioes"}
+    vocab = Vocabulary.build(Corpus("any", sentences, sentences, sentences, schemes=schemes))
+    torch.manual_seed(0)
+    encoder = Encoder(vocab, SIZES)
+    heads = {name: linear_head(len(vocab.tags[name]), SIZES) for name in names}
+    masks = {name: Mask.random(encoder, 0.5, torch.Generator()) for name in names}
+    made = {
+        "single": lambda: SingleTask(encoder, heads),
+        "hard": lambda: HardSharing(encoder, heads),
+        "soft": lambda: SoftSharing(encoder, heads),
+        "hierarchical": lambda: HierarchicalSharing(encoder, heads, dict.fromkeys(names, 2)),
+        "sparse": lambda: SparseSharing(encoder, heads, masks),
+    }[system]()
+    tagger = Tagger(made, vocab)
+    tagger.save(tmp_path / "a")
+    assert Tagger.load(tmp_path / "a").tag(TEXT) == tagger.tag(TEXT)
+    assert set(tagger.tag(TEXT)[0].tags) == set(names)

@@ -1,0 +1,117 @@
+"Experiments on column files of one's own: what is declared, in text, and what is refused at once."
+
+import pytest
+
+from sparse_sharing.study.config import Experiment
+from sparse_sharing.study.data import of_task
+from sparse_sharing.study.models import build
+from sparse_sharing.study.plan import plan
+from sparse_sharing.tagging.encoder import Sizes
+from sparse_sharing.tagging.generated import generate
+from sparse_sharing.tagging.schemes import convert
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* but not in training")
+SMALL = Sizes(word=6, char=4, filters=4, hidden=4)
+
+
+def write(folder, columns=("pos", "ner"), n=12):
+    "Three files; the layer of names in IOE2, which has to be declared or recognised."
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, sentences in generate(n, 5, 5).splits.items():
+        text = []
+        for s in sentences:
+            layers = {**s.tags, "ner": convert(s.tags["ner"], "bioes", "ioe2")}
+            rows = zip(s.words, *(layers[c] for c in columns), strict=True)
+            text.append("# x = y\n" + "\n".join("\t".join(row) for row in rows))
+        (folder / f"{split}.tsv").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    return str(folder)
+
+
+def declared(folder, **more):
+    given = dict(columns="word kind who", schemes="who=ioe2>bilou", comments="#")
+    return Experiment("exp1", data_dir=folder, **{**given, **more})
+
+
+def test_a_corpus_of_one_s_own_is_read_with_its_schemes(here):
+    experiment = declared(write(here / "d"))
+    data = experiment.read()
+    assert experiment.design.tasks == ("kind", "who")
+    assert data.name == "columns" and set(data.splits) == {"kind", "who"}
+    assert data.vocab.schemes == {"kind": "none", "who": "bilou"}
+    assert any(tag.startswith("U-") for tag in data.vocab.tags["who"])
+    assert "sparse_table4" not in experiment.known_systems
+    one = declared(write(here / "d"), tasks="who").read()
+    assert set(one.splits) == {"who"} and one.checksum != data.checksum
+
+
+def test_hierarchical_sharing_takes_any_tasks_and_levels(here):
+    experiment = declared(write(here / "d"))
+    data = experiment.read()
+    model = build("hierarchical", ("kind", "who"), data, SMALL, 0)
+    assert model.level == {"kind": 2, "who": 2}
+    levels = declared(write(here / "d"), levels="kind=1").settings.training.levels
+    model = build("hierarchical", ("kind", "who"), data, SMALL, 0, levels=levels)
+    assert model.level == {"kind": 1, "who": 2}
+    default = Experiment("exp1").settings.training
+    assert default.levels == ()
+
+
+def test_a_folder_for_each_task(here):
+    write(here / "all/pos", ("pos",))
+    write(here / "all/who", ("chunk", "ner"))
+    experiment = Experiment(
+        "exp3", data_dir="all", columns="pos: word pos; who: word _ who", schemes="who=bioes",
+        tasks="pos who", comments="#", splits="pos: train=train.tsv dev=10% test=test.tsv",
+    )  # fmt: skip
+    data = experiment.read()
+    assert data.vocab.schemes == {"pos": "none", "who": "bioes"} and data.name == "columns"
+    assert len(data.splits["pos"]["train"]) == 11 and len(data.splits["who"]["train"]) == 12
+    assert of_task("word x", "a") == "word x" and of_task("a: word x", "b") == ""
+
+
+def test_the_units_of_other_tasks_can_be_planned(here):
+    experiment = declared(write(here / "d"))
+    data = experiment.read()
+    planned = plan(experiment, data.checksum, here / "units")
+    assert planned
+
+
+def test_fewer_tasks_of_a_known_corpus():
+    data = Experiment("exp1", tasks="pos ner").read()
+    assert data.checksum == Experiment("exp1").read().checksum
+    assert Experiment("exp1", tasks="pos ner").design.tasks == ("pos", "ner")
+
+
+@pytest.mark.parametrize(
+    "name, given, message",
+    [
+        ("sparsity", dict(tasks="pos"), "tasks is a parameter of exp1, exp2, exp3: leave it out"),
+        ("exp1", dict(schemes="x=bioes"), "schemes speaks of columns: say what they hold"),
+        ("exp1", dict(splits="train=a"), "splits speaks of columns: say what they hold"),
+        ("exp1", dict(levels="pos"), "levels 'pos': write each name once"),
+        ("exp1", dict(levels="pos=0"), "levels gives pos the layer 0: write a number, 1 or more"),
+        ("exp1", dict(data_dir=".", columns="x y"), "columns x y: call one of them word"),
+        ("exp3", dict(data_dir=".", columns="word x"), "tasks says which sub-folders of data_dir"),
+        (
+            "exp1",
+            dict(data_dir=".", columns="word x", splits="train=a"),
+            "splits is 'train=a': name train, dev and test",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(name, given, message):
+    with pytest.raises(ValueError) as e:
+        Experiment(name, **given)
+    assert str(e.value).startswith(message)
+
+
+def test_a_task_that_the_corpus_has_not(here):
+    with pytest.raises(ValueError, match="has no layer nre"):
+        declared(write(here / "d"), tasks="nre").read()
+    with pytest.raises(ValueError, match="tasks has nre, which the corpus has not: it has pos"):
+        Experiment("exp1", tasks="nre").read()
+
+
+def test_columns_need_a_folder():
+    with pytest.raises(ValueError, match="columns speak of files: give their folder in data_dir"):
+        Experiment("exp1", columns="word x").read()

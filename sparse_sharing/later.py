@@ -20,8 +20,11 @@ def _both(one: Reach, other: Reach) -> Reach:
     "What is in reach of one, or of the other."
     reach = dict(one)
     for weight, bits in other.items():
-        mine = reach.get(weight, bits)
-        reach[weight] = None if bits is None or mine is None else mine | bits
+        mine = reach.get(weight)
+        if weight not in reach:
+            reach[weight] = bits
+        else:
+            reach[weight] = None if bits is None or mine is None else mine | bits
     return reach
 
 

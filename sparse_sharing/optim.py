@@ -117,8 +117,10 @@ def reach_of(
     if not tasks:
         raise TypeError(f"name the task whose step it is, such as {model.tasks[0]!r}")
     reach = model.trainable(*tasks)
-    wrappers = [m for m in whole.modules() if isinstance(m, DistributedDataParallel)]
-    group = wrappers[0].process_group if wrappers else model.process_group
+    group = model.process_group
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        wrappers = [m for m in whole.modules() if isinstance(m, DistributedDataParallel)]
+        group = wrappers[0].process_group if wrappers else group
     if group is not None:
         number = zlib.crc32("/".join(tasks).encode())
         device = next(iter(reach)).device
@@ -305,6 +307,9 @@ def subnet_step(
 
     Raises `TypeError` for an optimiser whose state cannot be kept apart; then nothing has moved.
     """
+    if isinstance(optimizer, SubnetSGD) and model in (optimizer.whole, optimizer.model):
+        optimizer.step(*tasks)
+        return
     inner = find_sharing(model)
     if isinstance(optimizer, SubnetSGD) and optimizer.model is inner:
         optimizer.step(*tasks)

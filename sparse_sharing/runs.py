@@ -36,8 +36,10 @@ class Precision:
         model: nn.Module,  # says on which device
     ) -> Iterator[None]:
         "The surroundings of a forward pass."
-        device = next(model.parameters()).device.type
-        with torch.autocast(device, self.dtype, enabled=self.dtype is not None):
+        if self.dtype is None:
+            yield
+            return
+        with torch.autocast(next(model.parameters()).device.type, self.dtype):
             yield
 
     def backward(

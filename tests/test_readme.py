@@ -34,7 +34,7 @@ def test_the_two_commands_set_up_alike():
 
 def test_papermill_commands_name_what_exists():
     found = commands("papermill")
-    assert len(found) == 5
+    assert len(found) == 6
     for _, notebook, out, *options in (steps[-1] for steps in found):
         assert out == "out.ipynb" and (ROOT / notebook).is_file()
         known = papermill.inspect_notebook(str(ROOT / notebook))

@@ -48,7 +48,7 @@ class TaskMasks(MutableMapping[str, Mask]):
 
     def __init__(
         self,
-        model: "Tasks",  # whose encoder they mask
+        model: Any,  # of `Tasks`, whose encoder they mask
     ):
         self._model = model
         self._masks: dict[str, Mask] = {}

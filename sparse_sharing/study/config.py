@@ -34,6 +34,7 @@ class Settings:
     long_epochs: int = 30  # epochs of the one round of system `long_round`
     magnitudes: str = "best"  # which weights a round prunes: `best` on dev or the `last`
     training: Training = Training()
+    practice: bool = False  # whether the corpus, where none is given, is the small one
 
 
 PRESETS: dict[str, Settings] = {
@@ -50,6 +51,19 @@ PRESETS: dict[str, Settings] = {
     ),
     "paper": Settings(
         alpha=0.1, min_density=0.1, warmup=20, epochs=100, round_epochs=100, magnitudes="last"
+    ),
+    "practice": Settings(
+        alpha=0.3,
+        min_density=0.2,
+        warmup=10,
+        epochs=30,
+        round_epochs=10,
+        training=Training(
+            lr=0.2,
+            decay=0.1,
+            sizes=Sizes(word=16, char=10, filters=8, hidden=16, dropout=0.2),
+        ),
+        practice=True,
     ),
 }
 
@@ -208,7 +222,7 @@ class Experiment:
     name: str  # exp1, exp2, exp3, negative_transfer, relatedness, sparsity, warmup or budget
     data_dir: str = ""  # folder with the corpus; empty: the generated corpus
     embeddings: str = ""  # GloVe text file, plain or .gz; empty: random vectors
-    preset: str = "quick"  # quick, study, annealed or paper
+    preset: str = "quick"  # quick, study, annealed, paper or practice
     alpha: float | None = None  # share of the weights pruned per round; None: the preset's
     min_density: float | None = None  # Algorithm 1's S; None: the preset's
     warmup: int | None = None  # epochs of the first phase; None: the preset's
@@ -324,6 +338,7 @@ class Experiment:
             self.comments,
             self.delimiter,
             self.splits,
+            self.settings.practice and not self.data_dir,
         )
 
     @property
@@ -367,7 +382,7 @@ class Experiment:
             raise ValueError(
                 f"tasks has {lack[0]}, which the corpus has not: it has {', '.join(data.splits)}"
             )
-        if not self.columns and data.name not in ("generated", *self.design.corpora):
+        if not self.columns and data.name not in ("generated", "practice", *self.design.corpora):
             raise ValueError(
                 f"{self.data_dir}: {self.name} is about {' or '.join(self.design.corpora)}, and this is "
                 f"{data.name}: give another data_dir, or take another experiment's notebook"

@@ -260,6 +260,7 @@ HELD_OUT = 5  # one stem in so many is not used in training
 @cache
 def language(
     unseen: bool,  # whether the stems held out of training are in it
+    share: float = 1.0,  # of the words of each family, though never fewer than five
 ) -> Mapping[str, Choice]:  # symbol or word class -> its choice
     """The grammar and the lexicon.
 
@@ -277,7 +278,7 @@ def language(
 
     stem = stems(rng, {word for line in CLOSED.strip().splitlines() for word in line.split()})
     for size, suffixes, forms in FAMILIES:
-        for rank in range(size):
+        for rank in range(max(5, round(share * size))):
             word = next(stem) + _pick(rng, suffixes.split()).strip("-")
             for name, _, form in (f.partition("/") for f in forms.split()):
                 tag, _, ending = form.partition("+")
@@ -364,9 +365,10 @@ def derivations(
     n: int,  # how many
     split: str,  # `train`, `dev` or `test`: names the random stream, and only `train` lacks the words held out
     seed: int,  # of the corpus
+    share: float = 1.0,  # of the words that the language has
 ) -> list[list[str]]:  # derivations of `Text`
     "The derivations behind the sentences of one split."
-    rules = language(unseen=split != "train")
+    rules = language(unseen=split != "train", share=share)
     rng = random.Random(f"{seed}/{split}")
     found: list[list[str]] = []
     while len(found) < n:

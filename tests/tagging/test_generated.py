@@ -25,9 +25,10 @@ from sparse_sharing.tagging.generated import (
     spans,
     stems,
 )
+from sparse_sharing.tagging.practice import practice
 from sparse_sharing.tagging.schemes import breaks
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PENN = set(
     "CC CD DT IN JJ JJR JJS MD NN NNS NNP NNPS POS PRP PRP$ RB TO VB VBD VBG VBN VBP VBZ WDT WP WRB , .".split()
 )
@@ -392,6 +393,36 @@ def test_inflect(word, ending, want):
 
 def test_features_are_used():
     assert all(f"${name}" in GRAMMAR for name in FEATURES)
+
+
+# --- the corpus to practise on
+
+
+def test_only_parts_of_speech_of_training_are_wrong():
+    wrong, right = practice(50, 20, 20), practice(50, 20, 20, wrong=0)
+    assert wrong.name == right.name == "practice"
+    assert wrong.dev == right.dev and wrong.test == right.test
+    for one, other in zip(wrong.train, right.train, strict=True):
+        assert one.words == other.words
+        assert {k: v for k, v in one.tags.items() if k != "pos"} == {
+            k: v for k, v in other.tags.items() if k != "pos"
+        }
+    assert wrong.train != right.train
+    tags = {t for s in right.train for t in s.tags["pos"]}
+    assert {t for s in wrong.train for t in s.tags["pos"]} <= tags
+
+
+def test_the_corpus_to_practise_on_is_the_same_twice_and_has_few_words():
+    assert practice().checksum == practice().checksum != practice(seed=1).checksum
+    assert len(set(words(practice().train))) < len(set(words(generate(300).train)))
+
+
+@pytest.mark.parametrize(
+    "change, said", [(dict(n_dev=0), "at least one"), (dict(wrong=1.5), "from 0 to 1")]
+)
+def test_a_corpus_to_practise_on_that_cannot_be_is_refused(change, said):
+    with pytest.raises(ValueError, match=said):
+        practice(**change)
 
 
 if __name__ == "__main__":

@@ -163,13 +163,18 @@ class TestPlan:
 
     def test_a_design_is_a_comparison_or_an_analysis(self):
         assert set(DESIGNS) == {*PAPERS, "negative_transfer"} | set(ANALYSES)
-        questions = {"budget", "maturity", "combinations"}
-        assert set(ANALYSES) == {"relatedness", "sparsity", "warmup"} | questions
+        assert set(ANALYSES) == {
+            "relatedness",
+            "sparsity",
+            "warmup",
+            "budget",
+            "maturity",
+            "combinations",
+        }
 
-    @pytest.mark.parametrize("name", DESIGNS)
+    @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations"}))
     def test_every_unit_has_the_head_and_the_encoder_of_its_design(self, name, tmp_path):
-        settings = dict(preset="quick") if name == "combinations" else SMALL  # it needs 20 rounds
-        for units in plan(Experiment(name, **settings), "d" * 64, tmp_path).values():
+        for units in plan(Experiment(name, **SMALL), "d" * 64, tmp_path).values():
             for unit in units:
                 assert unit.training.head == ("crf" if name == "exp3" else "linear")
                 assert unit.training.sizes.layers == (2 if name == "exp2" else 1)

@@ -21,7 +21,8 @@ NAV = {
     "The study": ["study/*"],
     "Reports": ["report/*"],
     "Experiments": [
-        *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup")
+        *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup"),
+        *("budget", "replication"),
     ],
     "Guides": ["your_model", "your_data"],
 }

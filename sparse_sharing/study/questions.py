@@ -66,7 +66,8 @@ def _searched(
     seed, tasks, masks = warmup.seed, experiment.design.tasks, []
     for task in tasks:
         units = search(experiment, warmup, task, DENSITIES["exp1"][task], count)
-        plan[Key(IMP, (task,), count, variant, seed)] = units
+        before = [warmup] if variant else []  # the settings' own warmup is that of hard sharing
+        plan[Key(IMP, (task,), count, variant, seed)] = [*before, *units]
         masks.append(units[-1])
     together = within(main, [mask.name for mask in masks])
     plan[Key("sparse", tasks, count, variant, seed)] = [warmup, *masks, together]

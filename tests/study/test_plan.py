@@ -105,7 +105,7 @@ class TestWhatIsShared:
             at = own["sparsity"][f"sparse {z}", "all", 0][1].masks
             assert at == tuple(own["sparsity"]["imp", t, 0][z].name for t in TASKS)
 
-    @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations", "maturity"}))
+    @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations"}))
     def test_whatever_a_unit_needs_is_planned_before_it(self, name, tmp_path):
         "In every system, or in one that comes before."
         seen = set()
@@ -115,7 +115,7 @@ class TestWhatIsShared:
                 assert set(unit.inputs.values()) <= seen, unit.label
                 seen.add(unit.name)
 
-    @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations", "maturity"}))
+    @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations"}))
     def test_two_seeds_are_the_plans_of_both(self, name, tmp_path):
         one, other, both = (
             plan(Experiment(name, **SMALL | s), "d" * 64, tmp_path)

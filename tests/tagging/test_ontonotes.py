@@ -293,11 +293,11 @@ BAD = {
     "no word": (document(), "x:1: no sentence in this file. Give a *_gold_conll file."),
     "latin1": (
         document(*TWO).replace("Moss", "M\u00f6ss").encode("latin1"),
-        "x:3: byte 0xf6 is not UTF-8. Convert the file, for instance with iconv -f latin1 -t utf-8.",
+        "x:3: byte 0xf6 is not UTF-8. Convert the file, for instance with iconv -f latin1 -t utf-8, or name its encoding.",
     ),
     "utf-16": (
         document(row()).encode("utf-16"),
-        "x:1: byte 0xff is not UTF-8. Convert the file, for instance with iconv -f latin1 -t utf-8.",
+        "x:1: byte 0xff is not UTF-8. Convert the file, for instance with iconv -f latin1 -t utf-8, or name its encoding.",
     ),
     "skeleton": (
         document(row(word="[WORD]")),

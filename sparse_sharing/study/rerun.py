@@ -25,13 +25,24 @@ from .units import Training, Unit
 from ..tagging.encoder import Sizes
 
 # %% ../../nbs/study/13_rerun.ipynb #b781e6ec
+def _with_tuples(
+    value: Any,  # what JSON gave back
+) -> Any:
+    "The same with tuples for lists, all the way down: JSON knows no tuples, and settings no lists."
+    if isinstance(value, list):
+        return tuple(_with_tuples(part) for part in value)
+    if isinstance(value, dict):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    return value
+
+
 def as_unit(
     stored: Mapping[str, Any],  # the settings in a unit's result
 ) -> Unit:
     "The unit that a result describes. Raises `TypeError` for a setting that units no longer have."
-    training = dict(stored["training"])
+    training = _with_tuples(stored["training"])
     training["sizes"] = Sizes(**training["sizes"])
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    values = _with_tuples(stored)
     values["training"] = Training(**training)
     return Unit(**values)
 

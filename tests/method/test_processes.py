@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sparse_sharing.optim import SubnetSGD, subnet_step
 from sparse_sharing.training import fit
 
+pytestmark = pytest.mark.e2e  # each test starts two processes
 OPTIMIZERS = {"SubnetSGD": SubnetSGD, "Adam": lambda m: torch.optim.Adam(m.parameters(), 0.01)}
 
 

@@ -41,13 +41,13 @@ def several(
     **kwargs: Any,  # what its encoder is called with
 ) -> dict[str, Any]:  # task -> what its head gives
     "The outputs of several tasks."
-    encodings, outputs = model._encode_all(tasks, *args, **kwargs), {}
+    encodings, outputs = model.encode_together(tasks, *args, **kwargs), {}
     for task in tasks:
         same = (known for known in encodings if known == task or model.alike(known, task))
         like = next(same, None)
         with model.view(task) as view:
             if like is None:
-                encodings[task] = model._encode(task, *args, **kwargs)
+                encodings[task] = model.run_encoder(task, *args, **kwargs)
             encoding = encodings[like or task]
             outputs[task] = model.heads[task](encoding)
         remember(view, (encoding, outputs[task]))

@@ -44,7 +44,7 @@ class Sharing(Stored):
             return several(self, listed(self, task, tasks), *args, **kwargs)
         name = self.known(task)
         with self.view(name) as view:
-            encoding = self._encode(name, *args, **kwargs)
+            encoding = self.run_encoder(name, *args, **kwargs)
             output = self.heads[name](encoding)
         remember(view, (encoding, output))
         return output
@@ -58,16 +58,26 @@ class Sharing(Stored):
         "The inputs as the task's part of the encoder sees them."
         name = self.known(task)
         with self.view(name) as view:
-            encoding = self._encode(name, *args, **kwargs)
+            encoding = self.run_encoder(name, *args, **kwargs)
         remember(view, encoding)
         return encoding
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
+    def run_encoder(
+        self,
+        task: str,  # name of a task, through whose view we look
+        *args: Any,  # whatever the encoder is called with
+        **kwargs: Any,  # whatever the encoder is called with
+    ) -> Any:  # what the encoder gives
         "The task's encoder on the inputs."
         return self.encoder_of(task)(*args, **kwargs)
 
-    def _encode_all(self, tasks: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
-        "Encodings that cost less together than one by one."
+    def encode_together(
+        self,
+        tasks: Sequence[str],  # names of tasks
+        *args: Any,  # whatever the encoder is called with
+        **kwargs: Any,  # whatever the encoder is called with
+    ) -> dict[str, Any]:  # by task
+        "Encodings that cost less together than one by one, if there are any."
         return {}
 
     def _note_processes(self) -> None:
@@ -318,7 +328,7 @@ class HierarchicalSharing(HardSharing):
             "a task of hierarchical sharing needs a level: make a new model of the same encoder"
         )
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
+    def run_encoder(self, task: str, *args: Any, **kwargs: Any) -> Any:
         x = self.encoder.get_submodule("stem")(*args, **kwargs)
         for layer in _layers(self.encoder)[: self.level[task]]:
             x = layer(x, *args, **kwargs)
@@ -360,10 +370,10 @@ class SoftSharing(Sharing):
         ]
         return cross_stitched(self.stem, stacks, mixing)
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
+    def run_encoder(self, task: str, *args: Any, **kwargs: Any) -> Any:
         return self._mixed((task,), *args, **kwargs)[task]
 
-    def _encode_all(self, tasks: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def encode_together(self, tasks: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {} if self.masks else self._mixed(tasks, *args, **kwargs)
 
     def _mixed(self, tasks: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:

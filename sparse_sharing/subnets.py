@@ -227,7 +227,7 @@ class Viewed(Tasks):
                 raise RuntimeError(
                     f"{path}.{name} was tied to {home}.{last}, which is masked, and is so no more: tie them again"
                 )
-        return any(m._modules.get(name) is not inner for m, name, inner in self._links[task])
+        return any(getattr(m, name, None) is not inner for m, name, inner in self._links[task])
 
     def _way(self, found: dict[Place, Any]) -> list[tuple[nn.Module, str, nn.Module]]:
         "Each module on the way to a masked weight: what holds it, and under which name."

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..files import Damaged
 from ..persistence import ABOUT, read_about
-from ..sharing import HardSharing, HierarchicalSharing, Sharing, SparseSharing
+from ..sharing import Sharing
 from .batches import Split, Vocabulary, encode
 from .crf import CRFHead, crf_head
 from .encoder import Encoder, Sizes, Stem, linear_head

@@ -132,7 +132,7 @@ class MetaSharing(Sharing):
             "weights that are written word by word cannot be exported as a plain module"
         )
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Tensor:
+    def run_encoder(self, task: str, *args: Any, **kwargs: Any) -> Tensor:
         (batch,) = args
         x: Tensor = self.stem(batch)
         for meta, own in zip(self.metas, self.stacks[task], strict=True):  # type: ignore[call-overload]

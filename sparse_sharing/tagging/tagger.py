@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..files import Damaged
 from ..persistence import ABOUT, read_about
-from ..sharing import HardSharing, HierarchicalSharing, Sharing, SparseSharing
+from ..sharing import Sharing
 from .batches import Split, Vocabulary, encode
 from .crf import CRFHead, crf_head
 from .encoder import Encoder, Sizes, Stem, linear_head
@@ -68,27 +68,6 @@ def _batches(lengths: np.ndarray, places: int) -> Iterator[np.ndarray]:
             stop += 1
         yield order[begin:stop]
         begin = stop
-
-
-def _groups(model: Sharing, tasks: Sequence[str]) -> list[list[str]]:
-    "Tasks that see the same encoding of a sentence."
-    groups: list[list[str]] = []
-    for task in tasks:
-        for group in groups:
-            if _encode_alike(model, group[0], task):
-                group.append(task)
-                break
-        else:
-            groups.append([task])
-    return groups
-
-
-def _encode_alike(model: Sharing, one: str, other: str) -> bool:
-    if isinstance(model, SparseSharing):
-        return model.masks[one] == model.masks[other]
-    if isinstance(model, HierarchicalSharing):
-        return model.level[one] == model.level[other]
-    return isinstance(model, HardSharing)
 
 
 def _best(head: nn.Module, scores: Tensor, lengths: np.ndarray) -> np.ndarray:
@@ -212,7 +191,7 @@ class Tagger:
     ) -> dict[str, np.ndarray]:  # task -> (tokens,) tag indices
         "The best tags of an encoded text."
         indices = {task: np.empty(len(split.tokens), dtype=np.int64) for task in self.tasks}
-        groups, was, done = _groups(self.model, self.tasks), self.model.training, 0
+        was, done = self.model.training, 0
         self.model.eval()
         try:
             with torch.inference_mode():
@@ -222,12 +201,9 @@ class Tagger:
                     real = step < batch.lengths
                     places = (split.starts[chosen] + step)[real]
                     batch = batch.to(self.device)
-                    for group in groups:
-                        encoded = self.model.encode(batch, task=group[0])
-                        for task in group:
-                            head = self.model.heads[task]
-                            best = _best(head, head(encoded), batch.lengths)
-                            indices[task][places] = best[real]
+                    for task, scores in self.model(batch, tasks=self.tasks).items():
+                        best = _best(self.model.heads[task], scores, batch.lengths)
+                        indices[task][places] = best[real]
                     done += len(places)
                     if progress:
                         progress(done, len(split.tokens))

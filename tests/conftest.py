@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,6 +16,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no measuring corpora at {folder}: set SPARSE_SHARING_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    "The folder of the site, built from the notebooks as they are."
+    run("python", ROOT / "docs" / "build.py")
+    return ROOT / "docs" / "_build" / "html"
 
 
 @pytest.fixture

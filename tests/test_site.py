@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from helpers import NOTEBOOKS, ROOT, page, run
+from helpers import NOTEBOOKS, ROOT, page
 
 HTML = ROOT / "docs" / "_build" / "html"
 
@@ -50,9 +50,8 @@ def broken(pages: dict[Path, Page]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pages():
-    run("python", ROOT / "docs" / "build.py")
-    return {p: Page(p) for p in sorted(HTML.rglob("*.html"))}
+def pages(site):
+    return {p: Page(p) for p in sorted(site.rglob("*.html"))}
 
 
 @pytest.mark.e2e

@@ -121,7 +121,7 @@ class Run:
         path: Path,  # file that `save` wrote
     ) -> None:
         "Go on from a file. Raises `ValueError` if it is of another run, and `Damaged` if it is not as it was written."
-        tensors, about = load_tensors(path)
+        tensors, about = load_tensors(path, ("run", "fit", "streams"))
         before = about["run"]
         differs = [
             key

@@ -47,6 +47,12 @@ class Source:
     splits: str = ""  # which file is train, dev and test
     practice: bool = False  # whether the generated corpus is the small one
 
+    @property
+    def absolute(self) -> "Source":
+        "The same files, wherever a process stands. Links are followed when a file is opened, and not before."
+        folder, vectors = (p and str(Path(p).absolute()) for p in (self.data_dir, self.embeddings))
+        return replace(self, data_dir=folder, embeddings=vectors)
+
 # %% ../../nbs/study/03_data.ipynb #92252cde
 @dataclass(frozen=True)
 class Data:

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .optim import SubnetSGD, clip_gradients, subnet_step
-from .runs import Precision, Run, identity_of
+from .runs import Precision, Rates, Run, begin_run, load_run, save_run
 from .sharing import Sharing, find_sharing
 from .tasks import Fit, Task, batches_in, derive_seed, evaluate, stream
 
@@ -142,15 +142,9 @@ def run_epoch(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "drop", epoch))
         for i, task in enumerate([tasks[k] for k in draws]):
-            batches = [next(sources[task.name]) for _ in range(accumulate)]
+            first, *more = [next(sources[task.name]) for _ in range(accumulate)]
             value = train_step(
-                run.whole,
-                task,
-                batches[0],
-                run.optimizer,
-                clip,
-                *batches[1:],
-                precision=run.precision,
+                run.whole, task, first, run.optimizer, clip, *more, precision=run.precision
             )
             if not math.isfinite(value):
                 raise FloatingPointError(
@@ -163,7 +157,7 @@ def run_epoch(
                 on_step(Step(epoch + 1, i + 1, steps, task.name, value))
     return {name: sum(values) / len(values) if values else None for name, values in losses.items()}
 
-
+# %% ../nbs/method/03_training.ipynb #22a4262b
 def score_epoch(
     run: Run,  # changed
     losses: Mapping[str, float | None],  # of the epoch
@@ -217,16 +211,13 @@ def fit(
     schedule: Callable[[int], float] | None = None,  # epoch from 0 -> factor of the learning rate
     scheduler: LRScheduler | None = None,  # of the optimizer, moved on after each step
     clip: float | None = 5.0,  # largest norm of a step's gradient, None for any
-    steps: int
-    | None = None,  # draws in an epoch; None: the mini-batches of one pass over every task
+    steps: int | None = None,  # draws in an epoch; None: as many as one pass has mini-batches
     accumulate: int = 1,  # mini-batches of a task in one step
     autocast: torch.dtype | None = None,  # of the forward pass: bfloat16 or float16
     keep: str = "best",  # weights to end with: `best` (mean dev score, earliest on ties) or `last`
     patience: int | None = None,  # stop after so many epochs without a better score
     seed: object = 0,  # names the random streams: same seed, same run
-    checkpoint: str
-    | os.PathLike[str]
-    | None = None,  # file to go on from and to write after each epoch
+    checkpoint: str | os.PathLike[str] | None = None,  # file to go on from, and to write
     name: str = "",  # what a checkpoint belongs to, beyond what `fit` can see
     log: Callable[[list[dict[str, Any]]], None] | None = print_epoch,  # told of each epoch
     on_step: Callable[[Step], object] | None = None,  # told of each step
@@ -238,38 +229,32 @@ def fit(
     """
     inner = find_sharing(model)
     check_arguments(inner, tasks, keep, schedule, scheduler)
-    given, optimizer = optimizer, optimizer or SubnetSGD(model)
+    made = None
+    if optimizer is None:
+        optimizer = made = SubnetSGD(model)
     if steps is None:
         steps = math.ceil(sum(batches_in(task) for task in tasks) / accumulate)
     about = dict(name=name, steps=steps, seed=str(seed), accumulate=accumulate)
-    identity = identity_of(inner, tasks, optimizer, **about)
-    scaler = (
-        torch.amp.GradScaler(next(inner.parameters()).device.type)
-        if autocast is torch.float16
-        else None
-    )
-    result = Fit(errors=[task.name for task in tasks if not task.higher_is_better])
-    streams = {task.name: [0, 0] for task in tasks}
-    run = Run(
-        model, tasks, optimizer, scheduler, Precision(autocast, scaler), identity, result, streams
-    )
-    rates = [group["lr"] for group in optimizer.param_groups]
+    run = begin_run(model, tasks, optimizer, scheduler, autocast, **about)
+    rates = Rates(optimizer, schedule)
     try:
         if checkpoint and Path(checkpoint).exists():
-            run.load(Path(checkpoint))
+            load_run(run, Path(checkpoint))
         sources = {task.name: stream(task, seed, run.streams[task.name]) for task in tasks}
         training_mode(model)
         while run.epochs < epochs and not run.is_stale(patience):
             start = time.perf_counter()
-            run.set_rates(rates, schedule)
+            rates.follow(run.epochs)
             losses = run_epoch(run, sources, steps, seed, clip, accumulate, on_step)
             rows = score_epoch(run, losses, start)
             if checkpoint:
-                run.save(Path(checkpoint))
+                save_run(run, Path(checkpoint))
             if log:
                 log(rows)
     finally:
-        run.leave(rates, schedule, release=given is None)
+        rates.restore()
+        if made is not None:
+            made.release()
     if keep == "best" and run.best:
         inner.load_weights(run.best)
     return run.result

@@ -1,4 +1,4 @@
-"The plan of the house: which module may import which, without circles, and how long one may be."
+"The plan of the house: which module may import which, without circles, and how long a thing may be."
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -19,8 +19,16 @@ COMMANDS = {  # `python -m sparse_sharing.bench`
     "rerun": "study.rerun",
     "tag": "tagging.command",
 }
-# The one module of tagging that knows the method: a tagger builds the model that it loads.
-MEETING = {"tagging.tagger": {"masks", "sharing"}}
+# The one module of tagging that knows the method: a tagger is kept in the folder of its model.
+MEETING = {"tagging.tagger": {"persistence", "sharing"}}
+
+# Private names that are not the package's: each is PyTorch's, but for the first one.
+OF_OTHERS = {
+    "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
+    "export.py": {"_parameters", "_buffers"},
+    "subnets.py": {"_parameters"},
+    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_functorch", "_pytree", "_use_count"},
+}
 
 
 def folder(module: str) -> str:
@@ -79,6 +87,62 @@ def test_no_import_runs_in_a_circle():
 def test_a_module_is_short(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= 400 or path.name == "_modidx.py", f"{path.name} has {lines} lines"
+
+
+def long_functions(source: str, limit: int = 60) -> list[str]:
+    "Functions of more lines than that, their signatures and docstrings counted."
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > limit:
+                found.append(f"{node.name} has {lines} lines")
+    return found
+
+
+@pytest.mark.parametrize("path", modules().values(), ids=modules().keys())
+def test_a_function_is_short(path):
+    assert long_functions(path.read_text("utf-8")) == []
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_uses(source: str) -> set[str]:
+    "Private names that a source takes from somewhere else: it imports them, or nothing in it defines them."
+    tree, imported_names, attributes, own = ast.parse(source), set(), set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            imported_names |= {a.name.rpartition(".")[2] for a in node.names}
+            imported_names |= set((getattr(node, "module", "") or "").split("."))
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own.add(node.attr)
+        elif isinstance(node, ast.Attribute):
+            attributes.add(node.attr)
+    return {name for name in imported_names | (attributes - own) if is_private(name)}
+
+
+@pytest.mark.parametrize("path", modules().values(), ids=modules().keys())
+def test_private_names_stay_in_their_module(path):
+    assert private_uses(path.read_text("utf-8")) <= OF_OTHERS.get(path.name, set())
+
+
+def test_long_functions_and_private_names_are_found():
+    long = "def f():\n" + "    pass\n" * 60
+    assert (
+        long_functions(long) == ["f has 61 lines"]
+        and long_functions(long[: -len("    pass\n")]) == []
+    )
+    assert long_functions("class A:\n    async def g(self):\n" + "        pass\n" * 60)
+    source = (
+        "from .masks import _pairs, Mask\nMask.__name__\nself._mine = Mask()._theirs\nself._mine"
+    )
+    assert private_uses(source) == {"_pairs", "_theirs"}
 
 
 def test_what_breaks_the_plan_is_found(tmp_path):

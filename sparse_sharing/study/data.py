@@ -66,6 +66,11 @@ class Data:
     checksum: str  # of words, tags and vectors
     about: Mapping[str, Any]  # name, checksums, sizes and coverage, for run.json
 
+    @property
+    def width(self) -> int | None:
+        "Numbers in a pretrained word vector. None: there are none."
+        return next((len(row) for row in self.rows.values()), None)
+
 # %% ../../nbs/study/03_data.ipynb #d99fe309
 GENERATED = {"pos": 600, "ner": 2000, "chunk": 1200}  # training sentences of separate corpora
 PRACTICE = {"pos": 150, "ner": 300, "chunk": 200}  # and of the small ones

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'MEMORY', 'WORKER', 'ANSWER', 'cores', 'memory', 'processes', 'check_place', 'check_device', 'check_folder',
-           'connect', 'made_with', 'commit_at_hand', 'fingerprint']
+           'ask', 'connect', 'made_with', 'commit_at_hand', 'fingerprint']
 
 # %% ../../nbs/study/18_machine.ipynb #69b4e36c
+import asyncio
 import hashlib
 import os
 import platform
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -107,6 +109,8 @@ def check_device(
 ) -> None:
     "Raises `ValueError` unless torch computes there."
     try:
+        if torch.device(device).type == "meta":
+            raise ValueError("it has shapes and no numbers")
         (torch.ones(1, device=device) + 1).item()
     except Exception as error:  # each backend has its own way to say that it is not there
         what = str(error).strip().partition("\n")[0]
@@ -120,6 +124,8 @@ def check_folder(
     folder: str | os.PathLike[str],  # to write to; made later if it is not there
 ) -> None:
     "Raises `ValueError` unless it is a folder in which this user may write, or can become one. Makes nothing."
+    if not str(folder).strip():
+        raise ValueError("results_dir is empty: give the folder to write to, such as results")
     place = Path(folder).resolve()
     while not os.path.lexists(place):
         place = place.parent
@@ -137,21 +143,40 @@ def check_folder(
 ANSWER = 3  # seconds that a scheduler has to answer
 
 
-def connect(
+async def _identity(scheduler: str) -> None:
+    "What it says of itself. Raises whatever stands in the way."
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    async with rpc(scheduler, connection_args=arguments) as there:
+        await asyncio.wait_for(there.identity(), ANSWER)
+
+
+def ask(
     scheduler: str,  # address of a Dask scheduler, such as tcp://host:8786
-) -> Any:  # a `distributed.Client`
+) -> None:
     "Raises `ModuleNotFoundError` if Dask is not installed, `ConnectionError` if nothing answers."
     require("dask", "distributed")
-    from distributed import Client
-
     try:
-        return Client(scheduler, timeout=ANSWER, set_as_default=False)
+        with ThreadPoolExecutor(1) as pool:  # a notebook has an event loop of its own
+            pool.submit(asyncio.run, _identity(scheduler)).result()
     except Exception as error:  # of the network, of the address, of another program that listens
         raise ConnectionError(
             f"scheduler is {scheduler!r}, and no Dask scheduler answers there within {ANSWER} s: is it "
             "running? Start one with `dask scheduler`, or leave scheduler out for processes on this "
             f"machine ({type(error).__name__})"
         ) from None
+
+
+def connect(
+    scheduler: str,  # address of a Dask scheduler
+) -> Any:  # a `distributed.Client`
+    "Raises what `ask` raises."
+    ask(scheduler)  # a client that found nobody hangs when it is thrown away
+    from distributed import Client
+
+    return Client(scheduler, timeout=ANSWER, set_as_default=False)
 
 # %% ../../nbs/study/18_machine.ipynb #95a22dd0
 @cache

@@ -90,9 +90,12 @@ class _Rows:
         "Take a row. Raises `FormatError` unless it is a word and its vector."
         spaces = line.count(b" ")
         if spaces < self.width:
+            hint = "is the download complete?"
+            if number == 1:
+                hint = "if this is a header line, take it out."
             raise FormatError(
                 f"{self.path}:{number}: {spaces} numbers, where others have {self.width}. Text vectors "
-                "have a word and its numbers per line: is the download complete?"
+                f"have a word and its numbers per line: {hint}"
             )
         try:
             word = _word(line, self.width, spaces)

@@ -348,7 +348,7 @@ class TestParameters:
         names |= dict(_secret=1, __name__="__main__", In=[], Out={}, exit=print, alpha=None)
         experiment = Experiment.from_notebook("exp1", names)
         assert experiment.name == "exp1" and experiment.epochs == 2
-        assert experiment.scheduler == "" and experiment.workers == 1
+        assert experiment.scheduler == "" and experiment.workers == 0
         assert experiment.settings.alpha == PRESETS["quick"].alpha
         assert experiment.settings.min_density == 0.5
 
@@ -371,11 +371,11 @@ class TestParameters:
             (dict(alpha=1.0), "alpha is 1.0"),
             (dict(alpha="0.1"), "alpha is '0.1'"),
             (dict(min_density=1.5), "min_density is 1.5"),
-            (dict(warmup=-1), "warmup is -1: give a whole number, 0 or more"),
-            (dict(epochs=0), "epochs is 0: give a whole number, 1 or more"),
+            (dict(warmup=-1), "warmup is -1: give a whole number from 0 to 10,000"),
+            (dict(epochs=0), "epochs is 0: give a whole number from 1 to 10,000"),
             (dict(epochs=2.5), "epochs is 2.5"),
             (dict(n_seeds=0), "n_seeds is 0"),
-            (dict(workers=0), "workers is 0"),
+            (dict(workers=-1), "workers is -1: give a whole number from 0 to 256"),
             (dict(seed="1"), "seed is '1'"),
             (dict(scheduler="here:8786"), "give an address such as tcp://host:8786"),
             (dict(device="gpu"), "device is 'gpu'"),
@@ -393,8 +393,8 @@ class TestParameters:
             ("exp1", dict(relatedness=0.5), "a knob of the generated corpus in negative_transfer"),
             ("relatedness", dict(relatedness=0.5), "leave it out, or leave data_dir out"),
             ("negative_transfer", dict(relatedness=0.5, data_dir="x"), "leave data_dir out"),
-            ("negative_transfer", dict(relatedness=1.01), "relatedness is 1.01: it is a share"),
-            ("negative_transfer", dict(relatedness=-0.5), "relatedness is -0.5: it is a share"),
+            ("negative_transfer", dict(relatedness=1.01), "relatedness is 1.01: give a number"),
+            ("negative_transfer", dict(relatedness=-0.5), "relatedness is -0.5: give a number"),
         ],
     )
     def test_relatedness_is_a_share_and_for_negative_transfer_alone(self, name, wrong, message):
@@ -432,7 +432,7 @@ class TestParameters:
         [
             (dict(data_dir="nowhere/at/all"), "no such folder: give the folder of a corpus"),
             (dict(embeddings="nowhere.txt"), "no such file: give a GloVe text file"),
-            (dict(device="cuda:99"), "device is 'cuda:99', which is not there"),
+            (dict(device="cuda:99"), "device is 'cuda:99', and nothing can be computed there"),
         ],
         ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
     )

@@ -23,8 +23,8 @@ from sparse_sharing.study import data as data_module
 from sparse_sharing.study import minutes, rebuild, run, status
 from sparse_sharing.study.config import PRESETS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
+from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.overlaps import part_overlaps
-from sparse_sharing.study.runner import made_with
 from sparse_sharing.study.schema import COLUMNS
 from sparse_sharing.study.tables import write_tables
 from sparse_sharing.study.units import MASK, WEIGHTS, load_result

@@ -163,8 +163,9 @@ class Stored(Protecting):
     def save(
         self,
         folder: str | os.PathLike[str],  # made if it is not there
+        notes: Mapping[str, Any] | None = None,  # what else `model.json` shall say, for JSON
     ) -> None:
-        """Write the model into a folder, whole or not at all.
+        """Write the model into a folder, whole or not at all. `read_about(folder)["notes"]` gives the notes back.
 
         Raises `ValueError` if a `model.json` of something else is there, and `TypeError` for a part of the state
         that is no tensor.
@@ -174,8 +175,21 @@ class Stored(Protecting):
             tasks=list(self.tasks),
             arguments=self._arguments(),
             protected={task: list(others) for task, others in self.protected.items()},
+            notes=dict(notes or {}),
         )
         write_model(folder, about, self.weights(), self.masks)
+
+    def twin(
+        self,
+        encoder: nn.Module,  # of another model
+        heads: Mapping[str, nn.Module],  # task -> head
+    ) -> Self:  # with masks as this one has
+        "A model of the same kind. Raises as the class does if encoder and heads do not fit it."
+        arguments = self._arguments()
+        if self.masks:
+            arguments["masks"] = dict(self.masks)
+        kind: Callable[..., Self] = type(self)
+        return kind(encoder, heads, **arguments)
 
     @classmethod
     def load(

@@ -6,7 +6,7 @@
 __all__ = ['Sharing', 'find_sharing', 'HardSharing', 'SparseSharing', 'SingleTask', 'HierarchicalSharing', 'SoftSharing']
 
 # %% ../nbs/method/01_sharing.ipynb #fba223f4
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -18,6 +18,7 @@ from .bytask import ByTask, tree
 from .export import cross_stitched, exchange, headed, stacked, write_zeros
 from .masks import Mask, union
 from .persistence import Stored
+from .several import listed, several
 from .subnets import check_mask
 from .views import plain, remember
 
@@ -31,13 +32,19 @@ class Sharing(Stored):
         self,
         *args: Any,  # whatever the encoder is called with
         task: str | None = None,  # whose part of the encoder and whose head to use
+        tasks: Iterable[str] | None = None,  # several of them, on the same inputs
         **kwargs: Any,  # whatever the encoder is called with
-    ) -> Any:  # what that head gives
-        "The task's head on the task's encoding. Raises `KeyError` for an unknown task, `TypeError` for none."
-        name = self.known(task)
+    ) -> Any:  # what that head gives; with `tasks` a dict of them, by task
+        """The task's head on the task's encoding. In evaluation, several tasks give what they would give one by one.
+
+        Raises `KeyError` for an unknown task, `TypeError` for none or for both, `ValueError` for one named twice.
+        """
         self._note_processes()
+        if tasks is not None:
+            return several(self, listed(self, task, tasks), *args, **kwargs)
+        name = self.known(task)
         with self.view(name) as view:
-            encoding = self._encode(name, *args, **kwargs)
+            encoding = self.run_encoder(name, *args, **kwargs)
             output = self.heads[name](encoding)
         remember(view, (encoding, output))
         return output
@@ -51,13 +58,27 @@ class Sharing(Stored):
         "The inputs as the task's part of the encoder sees them."
         name = self.known(task)
         with self.view(name) as view:
-            encoding = self._encode(name, *args, **kwargs)
+            encoding = self.run_encoder(name, *args, **kwargs)
         remember(view, encoding)
         return encoding
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
+    def run_encoder(
+        self,
+        task: str,  # name of a task, through whose view we look
+        *args: Any,  # whatever the encoder is called with
+        **kwargs: Any,  # whatever the encoder is called with
+    ) -> Any:  # what the encoder gives
         "The task's encoder on the inputs."
         return self.encoder_of(task)(*args, **kwargs)
+
+    def encode_together(
+        self,
+        tasks: Sequence[str],  # names of tasks
+        *args: Any,  # whatever the encoder is called with
+        **kwargs: Any,  # whatever the encoder is called with
+    ) -> dict[str, Any]:  # by task
+        "Encodings that cost less together than one by one, if there are any."
+        return {}
 
     def _note_processes(self) -> None:
         "Remember the processes, if we are called inside `DistributedDataParallel`."
@@ -177,8 +198,9 @@ class SparseSharing(HardSharing):
         self.shared_buffers = shared_buffers
         if copies := {task: self._copies() for task in self.tasks if self._copies()}:
             self.own = ByTask({task: tree(c, encoder.state_dict()) for task, c in copies.items()})
-        for task in self.tasks:
-            self.view(task)
+        with torch.no_grad():
+            for task in self.tasks:
+                self.view(task)
 
     def _private_names(
         self, private: bool | Iterable[str], masked: Mapping[str, Tensor]
@@ -248,8 +270,9 @@ class SingleTask(Sharing):
             )
         for task, mask in (masks or {}).items():
             self.masks[task] = mask
-        for task in self.tasks:
-            self.view(task)
+        with torch.no_grad():
+            for task in self.tasks:
+                self.view(task)
 
     def home(self, task: str) -> str:
         return f"encoders.{self.encoders.key(task)}"
@@ -293,6 +316,9 @@ class HierarchicalSharing(HardSharing):
     def _arguments(self) -> dict[str, Any]:
         return {"level": self.level}
 
+    def alike(self, one: str, other: str) -> bool:
+        return super().alike(one, other) and self.level[one] == self.level[other]
+
     def _network(self, task: str) -> nn.Module:
         layers = list(_layers(self.encoder))[: self.level[task]]
         return stacked(self.encoder.get_submodule("stem"), layers)
@@ -302,7 +328,7 @@ class HierarchicalSharing(HardSharing):
             "a task of hierarchical sharing needs a level: make a new model of the same encoder"
         )
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
+    def run_encoder(self, task: str, *args: Any, **kwargs: Any) -> Any:
         x = self.encoder.get_submodule("stem")(*args, **kwargs)
         for layer in _layers(self.encoder)[: self.level[task]]:
             x = layer(x, *args, **kwargs)
@@ -344,18 +370,26 @@ class SoftSharing(Sharing):
         ]
         return cross_stitched(self.stem, stacks, mixing)
 
-    def _encode(self, task: str, *args: Any, **kwargs: Any) -> Any:
-        x = self.stem(*args, **kwargs)
-        depth = len(self.mixing)
-        encodings = [x] * len(self.tasks)
+    def run_encoder(self, task: str, *args: Any, **kwargs: Any) -> Any:
+        return self._mixed((task,), *args, **kwargs)[task]
+
+    def encode_together(self, tasks: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {} if self.masks else self._mixed(tasks, *args, **kwargs)
+
+    def _mixed(self, tasks: Sequence[str], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        "The last mixtures of some tasks. Only these differ between them."
+        encodings = [self.stem(*args, **kwargs)] * len(self.tasks)
         for i, alpha in enumerate(self.mixing):
-            outputs = [
-                stack.get_submodule(str(i))(x, *args, **kwargs)
-                for stack, x in zip(self.stacks.values(), encodings, strict=True)
-            ]
-            rows = alpha if i < depth - 1 else alpha[self.tasks.index(task)][None]
-            encodings = list(torch.tensordot(rows, torch.stack(outputs), 1))
-        return encodings[0]
+            outputs = torch.stack(
+                [
+                    stack.get_submodule(str(i))(x, *args, **kwargs)
+                    for stack, x in zip(self.stacks.values(), encodings, strict=True)
+                ]
+            )
+            if i < len(self.mixing) - 1:
+                encodings = list(torch.tensordot(alpha, outputs, 1))
+        rows = {t: self.mixing[-1][self.tasks.index(t)][None] for t in tasks}
+        return {t: torch.tensordot(row, outputs, 1)[0] for t, row in rows.items()}
 
     def count_parameters(self) -> int:
         "As the paper counts: without the mixing scalars."

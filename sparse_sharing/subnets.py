@@ -6,7 +6,7 @@
 __all__ = ['check_mask', 'TaskMasks', 'Tasks', 'Viewed', 'Subnets']
 
 # %% ../nbs/method/15_subnets.ipynb #c21a0251
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .bytask import ByTask
 from .masks import Mask, parametrised, union
-from .views import Place, Rooms, View, as_bits, places
+from .views import WHOLE, Place, Rooms, View, as_bits, places
 
 # %% ../nbs/method/15_subnets.ipynb #cdc9cfb7
 def check_mask(
@@ -139,12 +139,14 @@ class Tasks(nn.Module):
     def forget(self) -> None:
         "Look anew for places and masks at the next call."
         self._places: dict[str, tuple[dict[Place, Any], dict[Place, Any]]] = {}
+        self._links: dict[str, list[tuple[nn.Module, str, nn.Module]]] = {}
+        self._equal: dict[tuple[str, str], bool] = {}
         self._bits: dict[tuple[str, str], Tensor] = {}
         self._rooms = Rooms()
 
     def __getstate__(self) -> dict[str, Any]:
         "A copy looks for itself."
-        return dict(self.__dict__) | dict(_places={}, _bits={}, _rooms=Rooms())
+        return dict(self.__dict__) | dict(_places={}, _links={}, _bits={}, _rooms=Rooms())
 
 # %% ../nbs/method/15_subnets.ipynb #b331da37
 class Viewed(Tasks):
@@ -157,26 +159,45 @@ class Viewed(Tasks):
         weight: Tensor,  # that parameter
     ) -> Tensor:  # of `as_bits`, on the weight's device
         "A mask as bits that fit the weight as it is now."
-        bits = self._bits.get((task, name))
-        width = weight.element_size()
-        if bits is None or bits.device != weight.device or bits.element_size() != width:
+        bits, kind = self._bits.get((task, name)), WHOLE[weight.element_size()]
+        if bits is None or (bits.device, bits.dtype) != (weight.device, kind):
             bits = self._bits[task, name] = as_bits(self.masks[task][name], weight)
         return bits
+
+    def _laid(
+        self,
+        task: str,  # a task with a mask
+        name: str,  # a parameter in it
+        weight: Tensor,  # that parameter
+    ) -> Tensor:  # bool, on the weight's device; bits, if they are there
+        "A mask for where no gradient is wanted."
+        there, kinds = self._bits.get((task, name)), (torch.bool, WHOLE[weight.element_size()])
+        if there is not None and there.device == weight.device and there.dtype in kinds:
+            return there
+        mask = self.masks[task][name]
+        if mask.device != weight.device:
+            mask = self._bits[task, name] = mask.to(weight.device)
+        return mask
 
     def view(
         self,
         task: str,  # name of a task
     ) -> View:
         "The model as a task sees it: `with model.view(task):`."
+        masks = self._masked(task, self.bits if torch.is_grad_enabled() else self._laid)
+        return View(masks, self._places[task][1], self._rooms)
+
+    def _masked(self, task: str, mask: Callable[..., Tensor]) -> dict[Place, tuple[Tensor, Tensor]]:
+        "The masked weights of a task, each with what `mask` says of it."
         if task not in self._places or self._changed(task):
             self._places[task] = self._find(task)
-        found, own = self._places[task]
+            self._links[task] = self._way(self._places[task][0])
         masks = {}
-        for place, (module, _, name, called) in found.items():
+        for place, (module, _, name, called) in self._places[task][0].items():
             weight = module._parameters[name]
             assert weight is not None
-            masks[place] = weight, self.bits(task, called, weight)
-        return View(masks, own, self._rooms)
+            masks[place] = weight, mask(task, called, weight)
+        return masks
 
     def _find(self, task: str) -> tuple[dict[Place, Any], dict[Place, Any]]:
         "The places of a task's masked weights, and of tensors that are its own."
@@ -206,8 +227,18 @@ class Viewed(Tasks):
                 raise RuntimeError(
                     f"{path}.{name} was tied to {home}.{last}, which is masked, and is so no more: tie them again"
                 )
-        modules = {path: module for module, path, _, _ in self._places[task][0].values()}
-        return any(self.get_submodule(path) is not module for path, module in modules.items())
+        return any(getattr(m, name, None) is not inner for m, name, inner in self._links[task])
+
+    def _way(self, found: dict[Place, Any]) -> list[tuple[nn.Module, str, nn.Module]]:
+        "Each module on the way to a masked weight: what holds it, and under which name."
+        links: dict[tuple[int, str], tuple[nn.Module, str, nn.Module]] = {}
+        for _, path, _, _ in found.values():
+            module: nn.Module = self
+            for name in path.split("."):
+                inner = module.get_submodule(name)
+                links[id(module), name] = module, name, inner
+                module = inner
+        return list(links.values())
 
     def _held(self, path: str, name: str) -> nn.Parameter | None:
         "A parameter, as its module holds it."
@@ -241,7 +272,7 @@ class Viewed(Tasks):
         "What a step of these tasks together may move."
         reach: dict[Tensor, Tensor | None] = {}
         for task in tasks:
-            masked = dict(self.view(self.known(task)).masks.values())
+            masked = dict(self._masked(self.known(task), self.bits).values())
             for part in self.parts(task):
                 for weight in part.parameters():
                     bits, before = masked.get(weight), reach.get(weight)
@@ -250,6 +281,20 @@ class Viewed(Tasks):
                     else:  # of several tasks
                         reach[weight] = None if bits is None or before is None else before | bits
         return reach
+
+    def alike(
+        self,
+        one: str,  # name of a task
+        other: str,  # another one
+    ) -> bool:
+        "Whether two tasks see their encoder alike, so that one encoding serves both."
+        if (one, other) not in self._equal:
+            self._equal[one, other] = (
+                not hasattr(self, "own")
+                and self.home(one) == self.home(other)
+                and self.masks.get(one) == self.masks.get(other)
+            )
+        return self._equal[one, other]
 
     def subnet(
         self,

@@ -19,8 +19,8 @@ COMMANDS = {  # `python -m sparse_sharing.bench`
     "rerun": "study.rerun",
     "tag": "tagging.command",
 }
-# The one module of tagging that knows the method: a tagger builds the model that it loads.
-MEETING = {"tagging.tagger": {"masks", "sharing"}}
+# The one module of tagging that knows the method: a tagger is kept in the folder of its model.
+MEETING = {"tagging.tagger": {"persistence", "sharing"}}
 
 # Private names that are not the package's: each is PyTorch's, but for the first one.
 OF_OTHERS = {

@@ -52,7 +52,8 @@ def test_it_runs_on_declared_columns_and_leaves_a_tagger(tmp_path):
     )
     tagger = Tagger.load(tmp_path / "results/tagger")
     assert set(tagger.tasks) == {"who", "kind"} and tagger.scheme("who") == "bioes"
-    (tagged,) = tagger.tag([["New York", "fell"]], {"who": "bilou"})
+    assert tagger.file_scheme("who") == "bilou"
+    (tagged,) = tagger.tag([["New York", "fell"]], "as_read")
     assert set(tagged.tags) == {"who", "kind"}
 
 
@@ -62,7 +63,7 @@ def test_it_runs_without_parameters(tmp_path):
     small = SMALL | dict(results_dir=str(tmp_path / "results"))
     papermill.execute_notebook(str(PATH), str(out), small, cwd=str(tmp_path), progress_bar=False)
     text = "".join(str(c.get("outputs")) for c in nbformat.read(out, 4).cells)
-    assert "overlap" in text and (tmp_path / "results/tagger/tagger.json").exists()
+    assert "overlap" in text and (tmp_path / "results/tagger/model.json").exists()
 
 
 @pytest.mark.slow

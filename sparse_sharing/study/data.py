@@ -154,8 +154,9 @@ def _vocabulary(
     tags = {task: its.tags[task] for its in own for task in its.tags}
     unseen = {task: its.unseen[task] for its in own for task in its.tags}
     schemes = {task: its.schemes[task] for its in own for task in its.tags}
+    of_files = {task: scheme for its in own for task, scheme in its.file_schemes.items()}
     vocab = Vocabulary.build(every, rows)
-    return replace(vocab, tags=tags, unseen=unseen, schemes=schemes)
+    return replace(vocab, tags=tags, unseen=unseen, schemes=schemes, file_schemes=of_files)
 
 # %% ../../nbs/study/03_data.ipynb #7b1bbd64
 def _about(

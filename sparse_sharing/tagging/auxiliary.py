@@ -19,11 +19,11 @@ def _add(corpus: Corpus, layer: str, tag: Callable[[Sentence], Iterable[str]]) -
     "The corpus with one more layer. Raises `ValueError` if it is there already."
     if any(layer in s.tags for split in corpus.splits.values() for s in split):
         raise ValueError(f"{corpus.name} has a layer {layer} already: add it to a corpus without")
-    splits = (
+    train, dev, test = (
         [replace(s, tags={**s.tags, layer: tuple(tag(s))}) for s in split]
         for split in corpus.splits.values()
     )
-    return Corpus(corpus.name, *splits, schemes=corpus.schemes)
+    return replace(corpus, train=train, dev=dev, test=test)
 
 
 def with_positions(

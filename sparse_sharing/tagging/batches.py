@@ -33,6 +33,7 @@ class Vocabulary:
     tags: Mapping[str, tuple[str, ...]]  # layer -> the tags of the training split, sorted
     unseen: Mapping[str, tuple[str, ...]]  # layer -> tags of dev and test only: never predicted
     schemes: Mapping[str, str] = field(default_factory=dict)  # layer -> its scheme, or `none`
+    file_schemes: Mapping[str, str] = field(default_factory=dict)  # as a `Corpus` has them
 
     @classmethod
     def build(
@@ -65,6 +66,7 @@ class Vocabulary:
             tags=tags,
             unseen=unseen,
             schemes={layer: corpus.scheme(layer) for layer in corpus.layers},
+            file_schemes={k: v for k, v in corpus.file_schemes.items() if k in corpus.layers},
         )
 
     def vectors(

@@ -15,7 +15,6 @@ from typing import BinaryIO, TextIO
 
 import torch
 
-from .lines import pairs_of
 from .tagger import Tagger
 
 # %% ../../nbs/tagging/17_command.ipynb #3a9a3d18
@@ -78,7 +77,7 @@ def stream(
     source: BinaryIO,  # words
     target: TextIO,  # gets each line with its tags
     whole: bool = False,  # whether a line is a sentence, and not a word
-    schemes: Mapping[str, str] | None = None,  # task -> scheme to give its tags in
+    schemes: str | Mapping[str, str] = "",  # to write, as `Tagger.tag` takes them
     note: TextIO | None = None,  # told how far it is
 ) -> int:  # words
     "Tag what comes in, portion by portion."
@@ -109,20 +108,21 @@ def main(
     )
     parser.add_argument("model", help="folder that Tagger.save wrote")
     parser.add_argument("--lines", action="store_true", help="each line of the input is a sentence")
-    parser.add_argument("--schemes", default="", help="schemes to write, as in ner=iob2")
+    parser.add_argument(
+        "--schemes", default="", help="to write, as ner=iob2; as_read: as files were"
+    )
     parser.add_argument("--device", default="cpu", help="where to compute")
     parser.add_argument("--tasks", action="store_true", help="only name the tasks, in their order")
     said = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
         tagger = Tagger.load(said.model, said.device)
-        schemes = {task: str(name) for task, name in pairs_of(said.schemes, "schemes").items()}
         if said.tasks:
             print("\n".join(f"{task}\t{tagger.scheme(task)}" for task in tagger.tasks))
             return
         note = sys.stderr if sys.stderr.isatty() else None
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
-        stream(tagger, sys.stdin.buffer, sys.stdout, said.lines, schemes, note)
+        stream(tagger, sys.stdin.buffer, sys.stdout, said.lines, said.schemes, note)
     except BrokenPipeError:  # whoever reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, RuntimeError, ValueError) as error:

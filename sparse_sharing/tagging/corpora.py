@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..extras import require
 from .chunking import HEADS
-from .columns import read_conll
+from .columns import paper_schemes, read_files
 from .declared import hold_out, warned
 from .lines import layout, read_table, rows
 from .ontonotes import ontonotes_corpus
@@ -54,10 +54,10 @@ def _read_known(
     file: Path,  # a column file
     columns: Sequence[str],  # of a corpus that we know
     what: str,  # which
-) -> list[Sentence]:
-    "The sentences of a file. Raises `FormatError` if it cannot be read, or has tags of another corpus."
+) -> tuple[list[Sentence], dict[str, str]]:  # the sentences; layer -> scheme of the file
+    "Read a file. Raises `FormatError` if it cannot be read, or has tags of another corpus."
     try:
-        sentences = read_conll(file, columns)
+        sentences, schemes = read_files([file], layout(columns, paper_schemes(columns)))
     except FormatError as error:
         raise FormatError(f"{error} {DECLARE}.") from None
     for layer in sentences[0].tags:
@@ -68,7 +68,7 @@ def _read_known(
         for tag, line in zip(table.columns[layer], table.lines, strict=True):
             if not _known(layer, _kind_of(layer, tag)):
                 raise FormatError(f"{file}:{line}: {tag} is no {layer} tag of {what}. {DECLARE}.")
-    return sentences
+    return sentences, schemes
 
 # %% ../../nbs/tagging/08_corpora.ipynb #4e7e6101
 CONLL2003 = (  # the names its training, dev and test files go by
@@ -96,7 +96,9 @@ def read_conll2003(
         wanted = "; or ".join(", ".join(names) for names in CONLL2003)
         raise FileNotFoundError(f"{folder}: CoNLL-2003 is three files: {wanted}. Add what lacks.")
     columns = ("word", "pos", "chunk", "ner")
-    return warned(Corpus("conll2003", *(_read_known(f, columns, "CoNLL-2003") for f in files)))
+    read = [_read_known(file, columns, "CoNLL-2003") for file in files]
+    splits = [sentences for sentences, _ in read]
+    return warned(Corpus("conll2003", *splits, file_schemes=read[0][1]))
 
 # %% ../../nbs/tagging/08_corpora.ipynb #d12a9355
 HELD_OUT = 0.1  # share of CoNLL-2000's training sentences that become dev
@@ -115,10 +117,10 @@ def read_conll2000(
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: CoNLL-2000 is train.txt and test.txt. Add {name}.")
     columns = ("word", "_", "chunk")
-    every, test = (
-        _read_known(folder / name, columns, "CoNLL-2000") for name in ("train.txt", "test.txt")
-    )
-    return warned(Corpus("conll2000", *hold_out(every, HELD_OUT, seed), test))
+    every, schemes = _read_known(folder / "train.txt", columns, "CoNLL-2000")
+    test, _ = _read_known(folder / "test.txt", columns, "CoNLL-2000")
+    splits = (*hold_out(every, HELD_OUT, seed), test)
+    return warned(Corpus("conll2000", *splits, file_schemes=schemes))
 
 # %% ../../nbs/tagging/08_corpora.ipynb #97c1a878
 KINDS: Mapping[str, str] = {  # the corpora we know -> what shows that one is there
@@ -189,7 +191,8 @@ def read_corpus(
         if files is None:
             return warned(ptb_corpus(folder))
         columns = ("word", "pos")
-        return warned(Corpus("ptb", *(_read_known(f, columns, "a treebank") for f in files)))
+        splits = [_read_known(file, columns, "a treebank")[0] for file in files]
+        return warned(Corpus("ptb", *splits))
     there = sorted(p.name for p in folder.iterdir())
     more = f" and {len(there) - 5} more" if len(there) > 5 else ""
     raise FormatError(

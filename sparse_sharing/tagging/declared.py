@@ -154,7 +154,9 @@ def read_columns(
     """
     how = layout(columns, schemes, comments, delimiter, encoding)
     places = split_files(path, splits)
-    read = {split: _sentences(split, files, how) for split, files in places.items()}
+    read, file_schemes = {}, {}
+    for split, files in places.items():
+        read[split], file_schemes[split] = _sentences(split, files, how)
     train = read["train"]
     for split in ("dev", "test"):
         share = places[split]
@@ -162,13 +164,19 @@ def read_columns(
             train, read[split] = hold_out(train, share)
             if not train:
                 raise FormatError(f"{path}: nothing is left to train on. Hold out less.")
-    return warned(Corpus(name, train, read["dev"], read["test"], schemes=how.kept))
+    corpus = Corpus(
+        name, train, read["dev"], read["test"],
+        schemes=how.kept, file_schemes=file_schemes["train"],
+    )  # fmt: skip
+    return warned(corpus)
 
 
-def _sentences(split: str, files: list[Path] | float, how: Layout) -> list[Sentence]:
-    "The sentences of a split's files. An error says which split it is."
+def _sentences(
+    split: str, files: list[Path] | float, how: Layout
+) -> tuple[list[Sentence], dict[str, str]]:
+    "The sentences of a split's files, and their schemes. An error says which split it is."
     if isinstance(files, float):
-        return []
+        return [], {}
     try:
         return read_files(files, how)
     except FormatError as error:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,6 +72,9 @@ class Corpus:
     schemes: Mapping[str, str] = field(  # layer -> its scheme
         default_factory=lambda: SPANS, kw_only=True
     )
+    file_schemes: Mapping[str, str] = field(  # layer -> scheme of the training files; "": several
+        default_factory=dict, kw_only=True
+    )
 
     @property
     def splits(self) -> dict[str, list[Sentence]]:
@@ -121,7 +124,7 @@ class Corpus:
             splits.append(
                 [Sentence(s.words, {k: s.tags[k] for k in layers}, s.genre) for s in split]
             )
-        return Corpus(self.name, *splits, schemes=self.schemes)
+        return replace(self, train=splits[0], dev=splits[1], test=splits[2])
 
     def unseen(self) -> list[Unseen]:
         "Tags of dev and test that training lacks."

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import ROOT
 
-from sparse_sharing.files import Damaged
+from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask
 from sparse_sharing.sharing import (
     HardSharing,
@@ -21,11 +21,12 @@ from sparse_sharing.sharing import (
 from sparse_sharing.tagging.batches import Vocabulary
 from sparse_sharing.tagging.command import portions, sentences_of, stream
 from sparse_sharing.tagging.crf import CRFHead, crf_head
+from sparse_sharing.tagging.declared import read_columns
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
 from sparse_sharing.tagging.generated import generate
-from sparse_sharing.tagging.schemes import breaks
+from sparse_sharing.tagging.schemes import SCHEMES, breaks, convert, spans
 from sparse_sharing.tagging.sentences import Corpus, Sentence
-from sparse_sharing.tagging.tagger import Tagger
+from sparse_sharing.tagging.tagger import Tagger, in_scheme
 
 CORPUS = generate(30, 5, 12)
 VOCAB = Vocabulary.build(CORPUS)
@@ -95,7 +96,9 @@ def test_all_tasks_at_once_and_a_folder_that_says_the_same(tmp_path, system, hea
     assert again.tag(TEXT) == tagged
     assert (again.tasks, again.vocab) == (TASKS, VOCAB)
     assert again.about == {"data": "generated", "epochs": 3}
-    assert {p.name for p in (tmp_path / "a/b").iterdir()} == {"tagger.json", "weights.safetensors"}
+    files = {p.name.partition("-")[0] for p in (tmp_path / "a/b").iterdir()}
+    masked = {"mask"} if tagger.model.masks else set()
+    assert files == {"model.json", "weights"} | masked
     assert again.model.count_parameters() == tagger.model.count_parameters()
 
 
@@ -167,30 +170,46 @@ def kept(folder):
     return folder
 
 
+def weights_of(folder):
+    (path,) = folder.glob("weights-*.safetensors")
+    return path
+
+
+def say(folder, change):
+    "Change what a folder says of its tagger, with checksums that are right."
+    path = folder / "model.json"
+    about = load_json(path)
+    about["notes"]["tagger"] |= change
+    save_json(path, about)
+
+
 def test_a_folder_that_is_no_tagger(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no tagger: it has no tagger.json. Check the"):
+    with pytest.raises(ValueError, match="nowhere holds no model: there is no model.json in it"):
         Tagger.load(tmp_path / "nowhere")
-    (kept(tmp_path / "a") / "weights.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="it has no weights.safetensors"):
+    weights_of(kept(tmp_path / "a")).unlink()
+    with pytest.raises(Damaged, match="weights-[0-9a-f]{16}.safetensors is missing"):
         Tagger.load(tmp_path / "a")
+    model("sparse").save(tmp_path / "b")
+    with pytest.raises(ValueError, match="b holds a model, but no tagger: load it with `Sharing.l"):
+        Tagger.load(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
     "name, damage",
     [
-        ("tagger.json", lambda data: data.replace(b'"sparse"', b'"hard"')),
-        ("tagger.json", lambda data: data[:-100]),
-        ("tagger.json", lambda data: b""),
-        ("tagger.json", lambda data: b"[]"),
-        ("tagger.json", lambda data: b"\x80\x04."),
-        ("weights.safetensors", lambda data: data[:-3]),
-        ("weights.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
-        ("weights.safetensors", lambda data: b""),
-        ("weights.safetensors", lambda data: b"\x80\x04." + data),
+        ("model.json", lambda data: data.replace(b"SparseSharing", b"HardSharing")),
+        ("model.json", lambda data: data[:-100]),
+        ("model.json", lambda data: b""),
+        ("model.json", lambda data: b"[]"),
+        ("model.json", lambda data: b"\x80\x04."),
+        ("weights", lambda data: data[:-3]),
+        ("weights", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        ("weights", lambda data: b""),
+        ("weights", lambda data: b"\x80\x04." + data),
     ],
 )
 def test_damage_is_named(tmp_path, name, damage):
-    path = kept(tmp_path / "a") / name
+    (path,) = kept(tmp_path / "a").glob(f"{name}*")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(Damaged, match=name):
         Tagger.load(tmp_path / "a")
@@ -198,39 +217,42 @@ def test_damage_is_named(tmp_path, name, damage):
 
 def test_files_of_two_taggers_are_not_mixed(tmp_path):
     kept(tmp_path / "a")
-    Tagger(model("hard"), VOCAB).save(tmp_path / "b")
-    (tmp_path / "a/weights.safetensors").replace(tmp_path / "b/weights.safetensors")
-    with pytest.raises(Damaged, match="not the one that tagger.json beside it speaks of"):
+    other = model("hard")
+    torch.nn.init.ones_(other.encoder.layers[0].ltr.bias_hh_l0)
+    Tagger(other, VOCAB).save(tmp_path / "b")
+    weights_of(tmp_path / "a").replace(weights_of(tmp_path / "b"))
+    with pytest.raises(Damaged, match="it is not the file that model.json speaks of"):
         Tagger.load(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"system": "magic"},
-        {"tasks": ["pos", "chunk"]},
         {"sizes": {"hidden": 7}},
         {"sizes": {"colour": 7}},
         {"heads": {"pos": "linear"}},
+        {"heads": dict.fromkeys(TASKS, "magic")},
         {"vocabulary": {}},
+        {"sizes": 3},
     ],
 )
 def test_a_folder_that_was_made_up(tmp_path, change):
     "With checksums that are right: what it says does not fit together."
-    from sparse_sharing.files import load_json, save_json
+    say(kept(tmp_path / "a"), change)
+    with pytest.raises(Damaged, match="model.json"):
+        Tagger.load(tmp_path / "a")
 
-    path = kept(tmp_path / "a") / "tagger.json"
-    save_json(path, load_json(path) | change)
-    with pytest.raises(Damaged, match="tagger.json"):
+
+def test_a_kind_of_sharing_that_was_made_up(tmp_path):
+    path = kept(tmp_path / "a") / "model.json"
+    save_json(path, load_json(path) | {"kind": "magic"})
+    with pytest.raises(Damaged, match="holds a magic, not a Sharing"):
         Tagger.load(tmp_path / "a")
 
 
 def test_a_later_format_is_refused(tmp_path):
-    from sparse_sharing.files import load_json, save_json
-
-    path = kept(tmp_path / "a") / "tagger.json"
-    save_json(path, load_json(path) | {"format": 2})
-    with pytest.raises(ValueError, match="of format 2, this version reads 1: install the version"):
+    say(kept(tmp_path / "a"), {"format": 3})
+    with pytest.raises(ValueError, match="of format 3, this version reads 2: install the version"):
         Tagger.load(tmp_path / "a")
 
 
@@ -242,6 +264,73 @@ def test_a_model_of_another_kind_is_not_kept(tmp_path):
     with pytest.raises(TypeError, match="other weights than an Encoder with such heads"):
         Tagger(deep, VOCAB).save(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_saving_goes_on_from_whatever_was_there(tmp_path):
+    "A folder that is written over holds one tagger; what is no model is left alone."
+    folder = kept(tmp_path / "a")
+    other = Tagger(model("hard"), VOCAB)
+    other.save(folder)
+    assert Tagger.load(folder).tag(TEXT) == other.tag(TEXT)
+    assert len(list(folder.iterdir())) == 2
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/model.json").write_text("mine")
+    with pytest.raises(ValueError, match="model.json is damaged"):
+        other.save(tmp_path / "b")
+    assert (tmp_path / "b/model.json").read_text() == "mine"
+
+
+# --- the scheme that files were in
+
+
+def learnt_from(folder, ner: dict[str, str]) -> Tagger:
+    "A tagger of files: train in some schemes, a file each, kept in BIOES. IO and IOE1 are declared."
+    for i, (name, scheme) in enumerate(ner.items()):
+        blocks = []
+        for s in CORPUS.train[i::2]:
+            tags = convert(s.tags["ner"], "bioes", scheme)
+            blocks.append("".join(f"{w}\t{t}\n" for w, t in zip(s.words, tags, strict=True)))
+        (folder / name).write_text("\n".join(blocks), encoding="utf-8")
+    (declared,) = {f"{scheme}>" if scheme in ("io", "ioe1") else "" for scheme in ner.values()}
+    splits = dict(train="train*", dev="10%", test="10%")
+    corpus = read_columns(folder, "word ner", f"ner={declared}bioes", splits=splits)
+    vocab = Vocabulary.build(corpus)
+    heads = {"ner": crf_head(vocab.tags["ner"], SIZES, "bioes")}
+    torch.manual_seed(3)
+    return Tagger(HardSharing(Encoder(vocab, SIZES), heads), vocab)
+
+
+@pytest.mark.parametrize("scheme", list(SCHEMES))
+def test_tags_come_out_in_the_scheme_they_came_in(tmp_path, scheme):
+    "Recognised or declared, and also once the tagger was kept in a folder."
+    tagger = learnt_from(tmp_path, {"train.txt": scheme})
+    tagger.save(tmp_path / "kept")
+    again = Tagger.load(tmp_path / "kept")
+    assert (again.scheme("ner"), again.file_scheme("ner")) == ("bioes", scheme)
+    plain, asked = again.tag(TEXT), again.tag(TEXT, "as_read")
+    assert asked == again.tag(TEXT, {"ner": "as_read"}) == again.tag(TEXT, f"ner={scheme}")
+    for ours, said in zip(asked, plain, strict=True):
+        assert breaks(ours.tags["ner"], scheme) == []
+        if scheme != "io":
+            assert spans(ours.tags["ner"], scheme) == spans(said.tags["ner"], "bioes")
+    assert any(set(s.tags["ner"]) != {"O"} for s in asked)
+
+
+def test_files_in_several_schemes_have_none_in_common(tmp_path):
+    tagger = learnt_from(tmp_path, {"train1.txt": "iob2", "train2.txt": "bilou"})
+    with pytest.raises(ValueError, match="the files of ner were in several schemes: name one, as"):
+        tagger.tag(TEXT, "as_read")
+    assert tagger.tag(TEXT, "ner=iob2")
+
+
+def test_a_corpus_of_no_file_comes_out_as_it_is_kept():
+    tagger = Tagger(model("hard"), VOCAB)
+    assert tagger.tag(TEXT, "as_read") == tagger.tag(TEXT)
+
+
+def test_io_cannot_keep_neighbours_apart():
+    said = ("B-X", "E-X", "S-X", "S-Y", "O")
+    assert in_scheme(said, "bioes", "io") == ("X", "X", "X", "Y", "O")
 
 
 # --- the command
@@ -294,16 +383,17 @@ def test_the_command_on_pipes(tmp_path):
     assert named == "pos\tnone\nchunk\tiob2\nner\tbioes\n"
     wrong = run(tmp_path / "b")
     assert (
-        wrong.returncode == 1 and b"is no tagger" in wrong.stderr and b"Trace" not in wrong.stderr
+        wrong.returncode == 1 and b"holds no model" in wrong.stderr and b"Trace" not in wrong.stderr
     )
     wrong = run(folder, text=b"\xe9\n")
     assert wrong.returncode == 1 and b"line 1 of the input: byte 0xe9" in wrong.stderr
 
 
 def test_the_folder_says_what_it_was_made_with(tmp_path):
-    about = json.loads((kept(tmp_path / "a") / "tagger.json").read_text())
-    assert about["made_with"]["torch"] == torch.__version__
-    assert about["system"] == "sparse" and about["sizes"]["layers"] == 2
+    about = json.loads((kept(tmp_path / "a") / "model.json").read_text())
+    its = about["notes"]["tagger"]
+    assert its["made_with"]["torch"] == torch.__version__
+    assert about["kind"] == "SparseSharing" and its["sizes"]["layers"] == 2
 
 
 def test_reading_and_tagging_need_neither_pandas_nor_seqeval(tmp_path):

@@ -54,27 +54,19 @@ def milliseconds(
     return 1000 * (time.thread_time() - start)
 
 # %% ../../nbs/study/14_bench.ipynb #09b8de05
-def operations(
-    sizes: Sizes,  # of the encoder
-) -> int:
-    "Floating-point operations of an LSTM layer for a token, forward and backward."
+def operations(sizes: Sizes) -> int:
+    "Floating-point operations of an encoder's LSTM layer for a token, forward and backward."
     return 12 * 4 * sizes.hidden * (sizes.word + sizes.filters + sizes.hidden)
 
 
-def operations_per_ms(
-    size: int = 1024,  # of the matrices
-) -> float:
-    "How fast this processor multiplies two large matrices."
+def operations_per_ms(size: int = 1024) -> float:
+    "How fast this processor multiplies two matrices of `size` rows and columns."
     matrix = torch.randn(size, size)
     return 2 * size**3 / median(milliseconds(lambda: matrix @ matrix) for _ in range(20))
 
 # %% ../../nbs/study/14_bench.ipynb #f547aac4
-def time_lstm(
-    layer: BiLSTM,  # an LSTM in each direction
-    batch: Batch,  # says how many sentences, and how long
-    width: int,  # inputs of the layer
-) -> float:
-    "Milliseconds of forward and backward of a layer, on random numbers."
+def time_lstm(layer: BiLSTM, batch: Batch, width: int) -> float:
+    "Milliseconds of a layer with `width` inputs, both ways, on random numbers in a batch's shape."
 
     def work() -> None:
         x = torch.randn(*batch.words.shape, width, requires_grad=True)
@@ -123,19 +115,12 @@ CLIP = 5.0  # largest norm of a gradient
 class Stepper:
     "A model that takes steps of one task, and says how long they took."
 
-    def __init__(
-        self,
-        model: Sharing,  # changed by each step
-        task: Task,  # one of its tasks
-    ) -> None:
+    def __init__(self, model: Sharing, task: Task) -> None:
         self.model, self.task = model, task
         self.optimizer = SubnetSGD(model)
 
-    def step(
-        self,
-        batch: Batch,  # of the task
-    ) -> float:
-        "Milliseconds of a training step."
+    def step(self, batch: Batch) -> float:
+        "Milliseconds of a training step on a batch of the task."
         self.model.train()
         return milliseconds(lambda: train_step(self.model, self.task, batch, self.optimizer, CLIP))
 
@@ -230,11 +215,8 @@ class Parts:
         "A step begins."
         self.marks = [("", time.thread_time())]
 
-    def end(
-        self,
-        part: str,  # that ends now
-    ) -> None:
-        "A part ends, and the next one begins."
+    def end(self, part: str) -> None:
+        "A part ends now, and the next one begins."
         self.marks.append((part, time.thread_time()))
 
     def taken(self) -> dict[str, float]:

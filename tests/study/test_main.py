@@ -561,7 +561,7 @@ class TestStatus:
         run(replace(experiment, epochs=1, results_dir=str(home)), lambda line: None)
         found = status(home)
         others = found[found.state == "other"]
-        mine = {us[-1].name for (s, _, _), us in planned.items() if s != "imp"}
+        mine = {us[-1].name for key, us in planned.items() if key.system != "imp"}
         assert set(others.name) == mine and set(others.unit) <= {
             u.label for us in planned.values() for u in us
         }

@@ -47,7 +47,7 @@ def _in_transform(tensor: Tensor) -> bool:
     "Whether a transform of `torch.func` stands between us and the numbers."
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
-
+# %% ../nbs/method/13_views.ipynb #aa18bd05
 def holders(
     tensor: Tensor,
 ) -> tuple[int, int, int]:  # of its memory, of itself, and of its Python object
@@ -69,7 +69,7 @@ def lay(
     out.view(whole).copy_(mask).mul_(weight.view(whole))
     return out
 
-
+# %% ../nbs/method/13_views.ipynb #88ec5b55
 class _Masked(torch.autograd.Function):
     "A weight under a mask. Its gradient is under the same mask."
 
@@ -106,7 +106,7 @@ def masked(
     result: Tensor = _Masked.apply(weight, bits, out)
     return result
 
-
+# %% ../nbs/method/13_views.ipynb #27a21e74
 def _learn_alone() -> None:
     "Find out how the gradient of a product is held, which nobody but the backward pass looks at."
     weight = torch.ones(2, 2, requires_grad=True)
@@ -196,7 +196,7 @@ def _reading(name: str) -> property:
 
     return property(read)
 
-
+# %% ../nbs/method/13_views.ipynb #1e5e16c7
 @cache
 def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
     "A class like `kind`, in which these names are read through the view."
@@ -226,7 +226,7 @@ def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:
     assert isinstance(module, nn.Module)
     return module
 
-
+# %% ../nbs/method/13_views.ipynb #36d75131
 def redirect(
     module: nn.Module,  # changed in place: its class
     *names: str,  # of its parameters and buffers

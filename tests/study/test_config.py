@@ -155,6 +155,7 @@ class TestPlan:
         "Those of an analysis are in test_unfold.py."
         planned = plan(Experiment(name, **SMALL), "d" * 64, tmp_path)
         layerwise = {"soft", "hierarchical"} if name in ("exp1", "exp2") else set()
+        layerwise |= {"meta"} if name == "exp3" else set()
         tasks = ("ner", "pp") if name == "negative_transfer" else TASKS
         assert set(planned) == {
             *((s, "all", 3) for s in {"hard"} | layerwise),

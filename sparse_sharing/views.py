@@ -48,7 +48,7 @@ def _in_transform(tensor: Tensor) -> bool:
     wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
     return wrapped is not None and wrapped(tensor)
 
-
+# %% ../nbs/method/13_views.ipynb #aa18bd05
 def holders(
     tensor: Tensor,
 ) -> tuple[int, int, int]:  # of its memory, of itself, and of its Python object
@@ -70,7 +70,7 @@ def lay(
     out.view(whole).copy_(mask).mul_(weight.view(whole))
     return out
 
-
+# %% ../nbs/method/13_views.ipynb #88ec5b55
 class _Masked(torch.autograd.Function):
     "A weight under a mask. Its gradient is under the same mask."
 
@@ -107,7 +107,7 @@ def masked(
     result: Tensor = _Masked.apply(weight, bits, out)
     return result
 
-
+# %% ../nbs/method/13_views.ipynb #27a21e74
 def _learn_alone() -> None:
     "Find out how the gradient of a product is held, which nobody but the backward pass looks at."
     weight = torch.ones(2, 2, requires_grad=True)
@@ -197,7 +197,7 @@ def _reading(name: str) -> property:
 
     return property(read)
 
-
+# %% ../nbs/method/13_views.ipynb #1e5e16c7
 @cache
 def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
     "A class like `kind`, in which these names are read through the view."
@@ -235,7 +235,7 @@ def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:
     assert isinstance(module, nn.Module)
     return module
 
-
+# %% ../nbs/method/13_views.ipynb #36d75131
 def redirect(
     module: nn.Module,  # changed in place: its class
     *names: str,  # of its parameters and buffers

@@ -71,7 +71,7 @@ def _tree(file: Path, line: int, block: list[list[str]]) -> Tree | None:
     parsed = "NOPARSE" not in labels and (labels - {"TOP"} or len(block) == 1)
     return part if parsed else None
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #97d20cb6
 def _names(file: Path, line: int, block: list[list[str]]) -> tuple[str, ...]:
     "The names of a sentence in BIOES, from its rows, the first of which is line `line`."
     tags: list[str] = []
@@ -128,7 +128,7 @@ def _sentence(file: Path, line: int, block: list[list[str]], genre: str) -> Sent
     tags["ner"] = _names(file, line, block)
     return Sentence(tuple(sys.intern(row[3]) for row in block), tags, genre)
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #8cbc246a
 def _read_gold(file: Path, seen: dict[tuple[str, str], str]) -> list[Sentence]:
     "The sentences of one file; `seen` tells where each part of a document was read."
     sentences: list[Sentence] = []
@@ -184,7 +184,7 @@ def _read_gold(file: Path, seen: dict[tuple[str, str], str]) -> list[Sentence]:
         raise FormatError(f"{file}:1: no sentence in this file. Give a *_gold_conll file.")
     return sentences
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #9700651d
 def _check_row(
     file: Path, number: int, fields: list[str], block: list[list[str]], document: str
 ) -> None:

@@ -248,8 +248,11 @@ def _usable(path: Path, splits: Mapping[str, Iterable[Sentence]]) -> dict[str, l
                 stacklevel=3,
             )
     kept = {name: [s for s in split if s.genre in named - {"pt"}] for name, split in splits.items()}
-    if unparsed := sum("chunk" not in s.tags for split in kept.values() for s in split):
-        warnings.warn(f"{path}: {unparsed} sentences without a parse are left out", stacklevel=3)
+    unparsed = [s for split in kept.values() for s in split if "chunk" not in s.tags]
+    if unparsed:
+        warnings.warn(
+            f"{path}: {len(unparsed)} sentences without a parse are left out", stacklevel=3
+        )
     return {name: [s for s in split if "chunk" in s.tags] for name, split in kept.items()}
 
 

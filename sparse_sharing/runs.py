@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .files import digest, load_tensors, save_tensors
-from .optim import SubnetSGD
 from .sharing import Sharing, find_sharing
 from .tasks import Fit, Task
 

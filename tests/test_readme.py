@@ -1,5 +1,8 @@
-"What the README says: its commands, its example, and that `.ci/run` does the same."
+"What the README and its neighbours say: commands, examples, a result, and that `.ci/run` does the same."
 
+import configparser
+import importlib.util
+import json
 import os
 import re
 import shlex
@@ -13,11 +16,20 @@ from helpers import NOTEBOOKS, ROOT, page, run
 from packaging.requirements import Requirement
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SETTINGS = configparser.ConfigParser(delimiters=["="])
+SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
 
 
-def commands(tool: str) -> list[list[list[str]]]:
+def guide() -> str:
+    "The text of the guide on running experiments."
+    cells = json.loads((ROOT / "nbs/running.ipynb").read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def commands(tool: str, text: str = README) -> list[list[list[str]]]:
     "The one-line commands with a step that starts with `tool`: their steps, as lists of words."
-    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S))
+    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
     lines = [[shlex.split(step) for step in x.split(" && ")] for x in shell.splitlines()]
     return [steps for steps in lines if any(step[:1] == [tool] for step in steps)]
 
@@ -33,20 +45,43 @@ def test_the_two_commands_set_up_alike():
 
 
 def test_papermill_commands_name_what_exists():
-    found = commands("papermill")
-    assert len(found) == 6
+    found = commands("papermill") + commands("papermill", guide())
+    assert len(found) == 8
     for _, notebook, out, *options in (steps[-1] for steps in found):
         assert out == "out.ipynb" and (ROOT / notebook).is_file()
         known = papermill.inspect_notebook(str(ROOT / notebook))
-        assert set(options[::3]) == {"-p"} and set(options[1::3]) <= known.keys()
+        assert set(options[::3]) <= {"-p"} and set(options[1::3]) <= known.keys()
 
 
 def test_files_that_it_names_exist():
-    names = re.findall(r"(?:nbs|docs|\.ci)/[\w./]*\w|`(\w+/\d\d_\w+)`", README)
-    notebooks = {page(p) for p in NOTEBOOKS}
-    assert notebooks.issuperset(n for n in names if n)
-    paths = set(re.findall(r"(?:nbs|docs|\.ci)/[\w./-]*\w", README)) - {"docs/_build/html"}
+    paths = set(re.findall(r"(?:nbs|docs|tests|\.ci)/[\w./-]*\w", README + CONTRIBUTING))
     assert [p for p in sorted(paths) if not (ROOT / p).exists()] == []
+    assert len(paths & {f"nbs/{page(p)}.ipynb" for p in NOTEBOOKS}) > 5
+
+
+def test_the_readme_is_two_screens():
+    assert len(README.splitlines()) <= 100
+
+
+def test_its_result_is_what_the_recorded_run_says():
+    spec = importlib.util.spec_from_file_location("docs_readme", ROOT / "docs" / "readme.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.renewed(README) == README, "call `python docs/readme.py`"
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {SETTINGS['DEFAULT']['version']}\n" in citation
+
+
+def test_what_contributors_are_told_works(tmp_path):
+    "A mask finder, a corpus and a system, each in a few lines."
+    examples = re.findall(r"^```python\n(.*?)^```", CONTRIBUTING, re.M | re.S)
+    assert len(examples) == 3
+    for number, example in enumerate(examples):
+        (tmp_path / f"example{number}.py").write_text(example, encoding="utf-8")
+        run("python", f"example{number}.py", cwd=tmp_path)
 
 
 def test_the_example_runs(tmp_path):

@@ -99,7 +99,7 @@ DESIGNS: dict[str, Design] = {
     ),
     "exp3": Design(
         ("ptb+conll2000+conll2003", "ptb_sample+conll2000+conll2003"),
-        layerwise=(),
+        layerwise=("meta",),
         head="crf",
         separate=True,
         study=dict(min_density=0.51),

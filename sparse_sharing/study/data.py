@@ -89,7 +89,7 @@ def of_task(
             return said.strip()
     return ""
 
-
+# %% ../../nbs/study/03_data.ipynb #115ccd2e
 def _declared(source: Source) -> dict[str, Corpus]:
     "Column files of one's own: one corpus for all tasks, or for each task a sub-folder of its name."
     if not source.separate:
@@ -115,7 +115,7 @@ def _declared(source: Source) -> dict[str, Corpus]:
         ).with_layers([task])
     return corpora
 
-
+# %% ../../nbs/study/03_data.ipynb #4a4711d8
 def _corpora(source: Source) -> dict[str, Corpus]:
     "The corpus of each task."
     if source.columns:

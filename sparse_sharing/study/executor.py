@@ -67,6 +67,8 @@ def cost(
         layers *= len(unit.tasks)
     if unit.system == "hierarchical" and layers == 1:
         layers = 2.2  # two tasks of three read two layers
+    if unit.system == "meta":
+        layers *= 5  # word by word
     tokens = 0.0
     for task in unit.tasks:
         splits = data.splits[task]

@@ -26,6 +26,7 @@ from sparse_sharing.sharing import (
     SparseSharing,
 )
 from .data import Data
+from .meta import MetaSharing
 from ..tagging import metrics
 from ..tagging.batches import Batch, Split
 from ..tagging.crf import CRFHead, crf_head, viterbi
@@ -49,7 +50,7 @@ def _head(name: str, task: str, data: Data, sizes: Sizes, seed: int) -> nn.Modul
 
 # %% ../../nbs/study/04_models.ipynb #b0229448
 def build(
-    system: str,  # single, hard, soft, hierarchical or sparse
+    system: str,  # single, hard, soft, hierarchical, meta or sparse
     tasks: Sequence[str],  # names of the tasks that it serves
     data: Data,  # sizes of the tables, word vectors
     sizes: Sizes,  # of the encoder; hierarchical sharing has at least two layers
@@ -77,6 +78,8 @@ def build(
     if system == "hierarchical":
         level = {task: LEVEL.get(task, sizes.layers) for task in tasks}
         return HierarchicalSharing(encoder, heads, level | dict(levels))
+    if system == "meta":
+        return MetaSharing(encoder, heads)
     if system == "sparse" and masks is not None:
         return SparseSharing(encoder, heads, masks)
     raise ValueError(f"no system {system!r}, or no masks for it")

@@ -18,6 +18,7 @@ SYSTEMS = {
     "soft": "Soft sharing",
     "hierarchical": "Hierarchical sharing",
     "sparse": "Sparse sharing",
+    "meta": "Meta-MTL-LSTM",
 }
 TASKS = {"pos": "POS", "ner": "NER", "chunk": "Chunking", "pp": "Position"}
 METRICS = {"pos": "accuracy", "ner": "f1", "chunk": "f1", "pp": "accuracy"}
@@ -73,11 +74,10 @@ batch size           10
 """)
 
 # %% ../../nbs/study/00_paper.ipynb #20paper-3f23ba
-def table3() -> (
-    pd.DataFrame
-):  # `experiment`, `system`, `task`, `metric`, `score`, `delta`, `parameters`
+def table3() -> pd.DataFrame:  # A row per experiment, system and task
     """Table 3: test scores of Exp1 and Exp2 in percent, and parameters as counts.
 
+    The columns are `experiment`, `system`, `task`, `metric`, `score`, `delta` and `parameters`.
     `delta` is the printed gain over the single-task row (missing in that row). `parameters` is
     printed in thousands; it counts the whole system, without embeddings and output layers.
     """
@@ -125,7 +125,7 @@ exp3        single  Collobert et al. (2011)   97.29  89.59  94.32
 exp3        single  Huang, Xu, and Yu (2015)  97.25  89.91  93.67
 exp3        single  Chen et al. (2018)        97.30  90.08  93.71
 exp3        multi   hard                      97.23  90.38  94.32
-exp3        multi   Meta-MTL-LSTM             97.45  90.72  95.11
+exp3        multi   meta                      97.45  90.72  95.11
 exp3        multi   sparse                    97.57  90.87  95.26
 """)
     return _by_task(wide, "experiment", "kind", "system")

@@ -53,7 +53,7 @@ def as_unit(
     values["training"] = Training(**training)
     return Unit(**values)
 
-
+# %% ../../nbs/study/13_rerun.ipynb #9b2daa9e
 def rerun(
     results_dir: str | Path,  # folder of a recorded experiment
     name: str,  # one of its units
@@ -88,7 +88,7 @@ def rerun(
     columns = ["task", "loss recorded", "loss now", "dev recorded", "dev now", "equal"]
     return pd.DataFrame(rows, columns=columns)
 
-
+# %% ../../nbs/study/13_rerun.ipynb #35dce6bf
 def _provide(
     unit: Unit, folder: Path, home: Path, source: Source, log: Callable[[str], None]
 ) -> None:

@@ -29,6 +29,7 @@ SYSTEMS = {
     "hard": System(paper.SYSTEMS["hard"], "#E69F00"),
     "soft": System(paper.SYSTEMS["soft"], "#009E73"),
     "hierarchical": System(paper.SYSTEMS["hierarchical"], "#CC79A7"),
+    "meta": System(paper.SYSTEMS["meta"], "#117733"),
     "sparse": System(paper.SYSTEMS["sparse"], "#D55E00"),
     "sparse_table4": System("Sparse sharing (Table 4)", "#0072B2"),
     "long_round": System("Sparse sharing, one long round", "#882255"),

@@ -126,7 +126,7 @@ class _Rows:
                 stacklevel=3,
             )
 
-
+# %% ../../nbs/tagging/11_vectors.ipynb #96fd0b47
 def _counted(path: Path, file: BinaryIO) -> Iterator[bytes]:
     "The lines of an open file. Raises `FormatError` where an archive is damaged."
     number = 1
@@ -137,7 +137,7 @@ def _counted(path: Path, file: BinaryIO) -> Iterator[bytes]:
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(f"{path}:{number}: {error}. Fetch the file again.") from None
 
-
+# %% ../../nbs/tagging/11_vectors.ipynb #0c1e2046
 def _read(path: Path, file: Iterator[bytes], wanted: set[str]) -> _Rows:
     "All rows of an open file."
     raw = list(islice(file, LOOK))
@@ -171,7 +171,7 @@ def _read(path: Path, file: Iterator[bytes], wanted: set[str]) -> _Rows:
         )
     return rows
 
-
+# %% ../../nbs/tagging/11_vectors.ipynb #9203b910
 def read_vectors(
     path: str | Path,  # text file: a word and its numbers per line; plain, `.gz` or `.zip`
     words: Collection[str],  # lower-cased words whose rows are wanted

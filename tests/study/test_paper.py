@@ -71,8 +71,9 @@ def test_names_and_units(table):
         assert t[share].between(0, 1).all()
 
 
-def test_systems_are_those_of_table_3_in_order():
-    assert list(paper.table3().system.unique()) == list(paper.SYSTEMS)
+def test_systems_are_those_of_table_3_in_order_and_one_of_table_5():
+    assert [*paper.table3().system.unique(), "meta"] == list(paper.SYSTEMS)
+    assert "meta" in set(paper.table5().system)
 
 
 def test_some_cells_against_the_page():

@@ -1,6 +1,5 @@
 "A tagger: what it says, that a folder of it says the same, and the command on pipes."
 
-import io
 import json
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from sparse_sharing.sharing import (
     SparseSharing,
 )
 from sparse_sharing.tagging.batches import Vocabulary
-from sparse_sharing.tagging.command import portions, sentences_of, stream
 from sparse_sharing.tagging.crf import CRFHead, crf_head
 from sparse_sharing.tagging.declared import read_columns
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
@@ -331,62 +329,6 @@ def test_a_corpus_of_no_file_comes_out_as_it_is_kept():
 def test_io_cannot_keep_neighbours_apart():
     said = ("B-X", "E-X", "S-X", "S-Y", "O")
     assert in_scheme(said, "bioes", "io") == ("X", "X", "X", "Y", "O")
-
-
-# --- the command
-
-
-def test_sentences_of_lines():
-    data = "\ufeffAda\t1\n\n \nsold \r\nmaps\n".encode()
-    assert list(sentences_of(io.BytesIO(data))) == [["Ada\t1"], ["sold ", "maps"]]
-    assert list(sentences_of(io.BytesIO(b"a b\n\nc\n"), whole=True)) == [["a", "b"], ["c"]]
-    with pytest.raises(ValueError, match="line 2 of the input has no word before its first tab"):
-        list(sentences_of(io.BytesIO(b"a\n\tb\n")))
-    with pytest.raises(ValueError, match="line 2 of the input: byte 0xe9 is not UTF-8"):
-        list(sentences_of(io.BytesIO(b"a\n\xe9\n")))
-    assert [len(p) for p in portions([["a"] * 3] * 5, 6)] == [2, 2, 1]
-
-
-def test_a_stream_is_what_tag_says():
-    tagger = Tagger(model("hard"), VOCAB)
-    source = "\n\n".join("\n".join(f"{w}\tx" for w in words) for words in TEXT).encode()
-    out, note = io.StringIO(), io.StringIO()
-    assert stream(tagger, io.BytesIO(source), out, note=note) == sum(map(len, TEXT))
-    blocks = [b.split("\n") for b in out.getvalue().strip().split("\n\n")]
-    for lines, s in zip(blocks, tagger.tag(TEXT), strict=True):
-        columns = zip(*(line.split("\t") for line in lines), strict=True)
-        assert tuple(columns) == (
-            *(s.words, ("x",) * len(s.words)),
-            *(s.tags[task] for task in TASKS),
-        )
-    assert "words" in note.getvalue()
-
-
-def run(*arguments: object, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "sparse_sharing.tag", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, timeout=300)
-
-
-def test_the_command_on_pipes(tmp_path):
-    folder = kept(tmp_path / "a")
-    done = run(folder, "--schemes", "ner=iob2", text=b"Ada\nsold\n\nmaps\n")
-    assert (done.returncode, done.stderr) == (0, b"")
-    lines = done.stdout.decode().split("\n")
-    (first, second) = Tagger.load(folder).tag([["Ada", "sold"], ["maps"]], {"ner": "iob2"})
-    rows = [
-        "\t".join((w, *(s.tags[t][i] for t in TASKS)))
-        for s in (first, second)
-        for i, w in enumerate(s.words)
-    ]
-    assert lines == [rows[0], rows[1], "", rows[2], "", ""]
-    named = run(folder, "--tasks").stdout.decode()
-    assert named == "pos\tnone\nchunk\tiob2\nner\tbioes\n"
-    wrong = run(tmp_path / "b")
-    assert (
-        wrong.returncode == 1 and b"holds no model" in wrong.stderr and b"Trace" not in wrong.stderr
-    )
-    wrong = run(folder, text=b"\xe9\n")
-    assert wrong.returncode == 1 and b"line 1 of the input: byte 0xe9" in wrong.stderr
 
 
 def test_the_folder_says_what_it_was_made_with(tmp_path):

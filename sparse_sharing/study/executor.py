@@ -100,7 +100,7 @@ def perform_alike(
     if fingerprint() != code:
         raise RuntimeError(
             f"the worker on {platform.node()} has another version of sparse_sharing or of torch than "
-            "the process that runs the study, so its numbers would be others: install the same there"
+            "the process that runs the study, and would give other numbers: install the same there"
         )
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -112,8 +112,7 @@ def perform_alike(
 def _gone(scheduler: str) -> ConnectionError:
     "What to say when a scheduler is gone."
     return ConnectionError(
-        f"the scheduler {scheduler} does not answer any more. Start it again, or leave it out, and "
-        "everything goes on where it was"
+        f"the scheduler {scheduler} is gone. Start it again, or leave it out, and all goes on"
     )
 
 

@@ -19,7 +19,9 @@ from sparse_sharing.study.parameters import PARAMETERS, shown
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
-EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r".*/|index|your_|replication", page(p))]
+EXPERIMENTS = [
+    p for p in NOTEBOOKS if not re.match(r".*/|index|api|running|your_|replication", page(p))
+]
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 ODD = {
     "preset": [None, 1, True, "", "Quick", "quick ", ["quick"], {"a": 1}, "q" * 3000],

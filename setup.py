@@ -11,7 +11,7 @@ ini = ConfigParser(delimiters=["="])
 ini.read(HERE / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
-names = ("study", "dask", "hub", "onnx", "transformers", "dev")
+names = ("study", "dask", "hub", "onnx", "transformers", "torchjd", "dev")
 extras = {name: shlex.split(cfg[f"{name}_requirements"]) for name in names}
 extras["dev"] += extras["study"] + extras["dask"] + extras["hub"]
 

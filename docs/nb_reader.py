@@ -24,7 +24,7 @@ NAV = {
         *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup"),
         *("budget", "replication"),
     ],
-    "Guides": ["your_model", "your_data"],
+    "Guides": ["your_model", "your_data", "api"],
 }
 TAGS = {
     ("echo", "false"): "remove-input",

@@ -112,7 +112,7 @@ class _Gated(nn.Module):
             weights[name] = self.encoder.get_parameter(name) * gate * self.get_buffer(f"kept{i}")
         return functional_call(self.encoder, weights, args, kwargs)
 
-
+# %% ../nbs/method/05_finders.ipynb #9ea40aa3
 def gates(
     model: HardSharing,  # holds the weights to start from; left as it is
     task: Task,  # what to train
@@ -208,7 +208,7 @@ def _search(
         mask = prune(scores[0] if len(scores) == 1 else agreed(scores, mask), mask, goal)
     return mask
 
-
+# %% ../nbs/method/05_finders.ipynb #dfa72c97
 def _wanted(
     tasks: Sequence[Task],
     density: float | Mapping[str, float],
@@ -229,7 +229,7 @@ def _wanted(
             )
     return {name: round(share * within.size) for name, share in shares.items()}
 
-
+# %% ../nbs/method/05_finders.ipynb #1fb03ee9
 def find_masks(
     model: HardSharing,  # holds the weights to start from, after warmup; left as it is
     tasks: Sequence[Task],  # whose masks to find: each is a task of the model

@@ -62,7 +62,7 @@ def joint_step(
         _combine_shared(inner, gradients, combine)
     subnet_step(optimizer, model, *losses)
 
-
+# %% ../nbs/method/08_joint.ipynb #e93fa9f8
 def _shared(
     model: Sharing, gradients: Mapping[str, Mapping[Tensor, Tensor]]
 ) -> dict[Tensor, Tensor]:  # parameter -> bool

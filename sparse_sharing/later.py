@@ -39,7 +39,7 @@ def _without(one: Reach, other: Reach) -> Reach:
             reach[weight] = ~bits if mine is None else mine & ~bits
     return reach
 
-
+# %% ../nbs/method/09_later.ipynb #2936518f
 class Protecting(Subnets):
     "A model that can keep some of its tasks as they are while another one is trained."
 

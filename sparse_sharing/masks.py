@@ -114,7 +114,7 @@ class MaskTensors(Mapping[str, Tensor]):
             if not tensor.numel():
                 raise ValueError(f"mask of {name!r} has no element: leave that parameter out")
         if not tensors:
-            raise ValueError("a mask without tensors: name a parameter that can be pruned")
+            raise ValueError("mask without tensors: name at least one parameter that can be pruned")
         self._tensors = {name: tensors[name].detach().clone() for name in sorted(tensors)}
 
     def __getitem__(self, name: str) -> Tensor:

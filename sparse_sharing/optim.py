@@ -113,9 +113,17 @@ def reach_of(
     model: Sharing,  # the model in it
     tasks: tuple[str, ...],  # whose step it is
 ) -> dict[Tensor, Tensor | None]:  # parameter -> bits of the mask; None: all of it
-    "What a step may move. Raises `TypeError` if no task is named, `RuntimeError` if processes name different ones."
+    """What a step may move.
+
+    Raises `TypeError` if no task is named or weights are spread over devices, `RuntimeError` if processes name different tasks.
+    """
     if not tasks:
         raise TypeError(f"name the task whose step it is, such as {model.tasks[0]!r}")
+    if spread := [n for n, p in model.named_parameters() if hasattr(p, "device_mesh")]:
+        raise TypeError(
+            f"{spread[0]!r} is spread over devices, as `fully_shard` does, and no mask fits a part of it: use "
+            "DistributedDataParallel"
+        )
     reach = model.trainable(*tasks)
     group = model.process_group
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -226,7 +226,7 @@ class Stored(Protecting):
             model.protect(*others, against=task)
         return model.to(device).eval()
 
-
+# %% ../nbs/method/10_persistence.ipynb #9c681577
 def _descendants(cls: type[Model]) -> list[type[Model]]:
     "All classes below one, each before those below it."
     found = []

@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .files import digest, load_tensors, save_tensors
-from .optim import SubnetSGD
 from .sharing import Sharing, find_sharing
 from .tasks import Fit, Task
 
@@ -220,7 +219,7 @@ def load_run(
     path: Path,  # file that `save_run` wrote
 ) -> None:
     "Raises `ValueError` if the file is of another run, and `Damaged` if it is not as it was written."
-    tensors, about = load_tensors(path)
+    tensors, about = load_tensors(path, ("run", "fit", "streams"))
     _check_identity(run, path, about["run"])
     parameters = {name: p for p, name in _names(run).items()}
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}}

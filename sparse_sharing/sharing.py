@@ -174,7 +174,7 @@ class HardSharing(Sharing):
 
 # %% ../nbs/method/01_sharing.ipynb #213511d6
 class SparseSharing(HardSharing):
-    "One encoder, of which each task uses and trains its own subnet (paper, *Learning Sparse Sharing Architectures*)."
+    "One encoder, of which each task uses and trains its own subnet (paper, section 3). Raises `ValueError` for masks that do not fit."
 
     def __init__(
         self,
@@ -254,7 +254,7 @@ class SparseSharing(HardSharing):
 
 # %% ../nbs/method/01_sharing.ipynb #2a5c43d3
 class SingleTask(Sharing):
-    "A separate encoder for each task; with masks, its subnet (the first two rows of the paper's Table 3)."
+    "A separate encoder for each task; with masks, its subnet (paper, Table 3). Raises `ValueError` unless each task has a mask, or none."
 
     def __init__(
         self,
@@ -296,7 +296,7 @@ def _layers(encoder: nn.Module) -> nn.ModuleList:
 
 # %% ../nbs/method/01_sharing.ipynb #74e43bc4
 class HierarchicalSharing(HardSharing):
-    "One encoder, with each task's head at a layer of its own (paper, equation 3)."
+    "One encoder, with each task's head at a layer of its own (paper, equation 3). Raises `ValueError` for a level that is no layer."
 
     def __init__(
         self,
@@ -357,7 +357,10 @@ class SoftSharing(Sharing):
     def home(self, task: str) -> str:
         return f"stacks.{self.stacks.key(task)}"
 
-    def parts(self, task: str) -> list[nn.Module]:
+    def parts(
+        self,
+        task: str,  # name of a task
+    ) -> list[nn.Module]:
         "All stacks: each task listens to all others."
         return [self.heads[task], self.stem, self.stacks, self.mixing]
 

@@ -94,7 +94,7 @@ def evaluate(
     model: nn.Module,  # the model, or a wrapper around it
     tasks: Sequence[Task],  # what to score
 ) -> dict[str, float]:  # task name -> score on dev
-    "Score each task on its dev data, without dropout. The mode of each module is restored."
+    "Score each task on its dev data, without dropout, and restore the mode of each module. Raises `FloatingPointError` for a score that is not a number."
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

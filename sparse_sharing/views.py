@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 # %% ../nbs/method/13_views.ipynb #bfb9a06a
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes -> whole numbers
@@ -45,9 +44,11 @@ def keep_bits(
 # %% ../nbs/method/13_views.ipynb #affb92ee
 def _in_transform(tensor: Tensor) -> bool:
     "Whether a transform of `torch.func` stands between us and the numbers."
-    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    functorch = getattr(torch._C, "_functorch", None)
+    wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
+    return wrapped is not None and wrapped(tensor)
 
-
+# %% ../nbs/method/13_views.ipynb #aa18bd05
 def holders(
     tensor: Tensor,
 ) -> tuple[int, int, int]:  # of its memory, of itself, and of its Python object
@@ -69,7 +70,7 @@ def lay(
     out.view(whole).copy_(mask).mul_(weight.view(whole))
     return out
 
-
+# %% ../nbs/method/13_views.ipynb #88ec5b55
 class _Masked(torch.autograd.Function):
     "A weight under a mask. Its gradient is under the same mask."
 
@@ -106,7 +107,7 @@ def masked(
     result: Tensor = _Masked.apply(weight, bits, out)
     return result
 
-
+# %% ../nbs/method/13_views.ipynb #27a21e74
 def _learn_alone() -> None:
     "Find out how the gradient of a product is held, which nobody but the backward pass looks at."
     weight = torch.ones(2, 2, requires_grad=True)
@@ -196,7 +197,7 @@ def _reading(name: str) -> property:
 
     return property(read)
 
-
+# %% ../nbs/method/13_views.ipynb #1e5e16c7
 @cache
 def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
     "A class like `kind`, in which these names are read through the view."
@@ -209,7 +210,15 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
             setattr(holder, inner, value)
             view.shown[place] = getattr(holder, inner)
         else:
-            kind.__setattr__(module, name, value)
+            try:
+                kind.__setattr__(module, name, value)
+            except AttributeError as error:
+                if name not in names:
+                    raise
+                raise TypeError(
+                    f"{name!r} of a {kind.__name__} is masked, or a task's own, and something puts a tensor in its "
+                    "place that is no parameter, as FullyShardedDataParallel does: use DistributedDataParallel"
+                ) from error
 
     def reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
         return _blank, (kind, names), *kind.__reduce_ex__(module, protocol)[2:]  # type: ignore[misc]
@@ -226,7 +235,7 @@ def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:
     assert isinstance(module, nn.Module)
     return module
 
-
+# %% ../nbs/method/13_views.ipynb #36d75131
 def redirect(
     module: nn.Module,  # changed in place: its class
     *names: str,  # of its parameters and buffers
@@ -268,14 +277,25 @@ def places(
                     found[id(module), name] = module, path, name, names[id(tensor)]
     return found
 
+# %% ../nbs/method/13_views.ipynb #b8612e61
+if not hasattr(torch._C, "_current_graph_task_id"):
+    raise ImportError(
+        f"PyTorch {torch.__version__} does not say which backward pass is running, and without that a checkpoint would "
+        "read weights without their masks: install a release that this package asks for"
+    )
+
 # %% ../nbs/method/13_views.ipynb #b8612e62
 def _tensors(outputs: Any) -> Iterator[Tensor]:
     "The tensors in whatever a module gave."
-    for leaf in tree_leaves(outputs):
-        if isinstance(leaf, Tensor):
-            yield leaf
-        elif dataclasses.is_dataclass(leaf):
-            yield from _tensors(list(vars(leaf).values()))
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, Mapping):
+        yield from _tensors(list(outputs.values()))
+    elif isinstance(outputs, (list, tuple)):
+        for part in outputs:
+            yield from _tensors(part)
+    elif dataclasses.is_dataclass(outputs):
+        yield from _tensors(list(vars(outputs).values()))
 
 
 def remember(

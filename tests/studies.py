@@ -16,8 +16,6 @@ from safetensors.torch import load_file as load_safetensors
 from sparse_sharing.files import digest, load_about, load_json, load_tensors
 from sparse_sharing.masks import Mask
 from sparse_sharing.study import executor
-from sparse_sharing.study.overlaps import groups as real_groups
-from sparse_sharing.study.plan import plan as real_plan
 from sparse_sharing.study.runner import LOG, perform, read_log
 from sparse_sharing.study.schema import COLUMNS
 from sparse_sharing.study.units import load_result
@@ -178,61 +176,3 @@ def epochs_once(folder: Path, units) -> None:
         assert load_result(folder, unit), unit.label
         lines = lines_of(folder / unit.name)
         assert len(lines) == unit.epochs, (unit.label, lines)
-
-
-class Plan(dict):
-    'A plan by brief names: `("sparse 5", "all", 0)`; its keys proper are in `real`.'
-
-    real: dict
-
-
-def _words(*parts) -> str:
-    return " ".join(str(p) for p in parts if p not in ("", None))
-
-
-def plan(experiment, data, folder) -> Plan:
-    "All units that can be named now."
-    real, every = real_plan(experiment, data, folder), experiment.design.tasks
-    brief = Plan()
-    brief.real = real
-    for key, units in real.items():
-        group, served = "+".join(key.tasks), ""
-        if key.tasks == every:
-            group = "all"
-        elif len(key.tasks) > 1:
-            served = group
-        brief[_words(key.system, key.variant, key.level, served), group, key.seed] = units
-    return brief
-
-
-def group_name(tasks, variant, level) -> str:
-    "A group of masks by a brief name: `pos-ner 5`, or `pos: same warmup`."
-    text = "-".join(tasks)
-    return _words(f"{text}:" if len(tasks) == 1 else text, variant, level)
-
-
-def groups(experiment, planned) -> dict:
-    "Masks that are compared, by brief name and seed."
-    real = real_groups(experiment, planned.real)
-    return {(group_name(k.tasks, k.variant, k.level), k.seed): names for k, names in real.items()}
-
-
-def read_tables(home: Path) -> dict[str, pd.DataFrame]:
-    "The tables of a folder, with the brief names of `plan` and `groups` in them."
-    tables = {path.stem: pd.read_csv(path) for path in home.glob("*.csv")}
-    every = max(tables["results"]["tasks"], key=len, default="")
-    for name, table in tables.items():
-        columns = [c for c in ("system", "variant", "level", "tasks") if c in table]
-        names = []
-        for row in (
-            table[columns].astype(object).where(table[columns].notna(), "").to_dict("records")
-        ):
-            level = "" if row.get("level", "") == "" else int(row["level"])
-            if name in ("overlap", "parts"):
-                names.append(group_name(row["tasks"].split("+"), row["variant"], level))
-            elif "system" in row:
-                served = "" if row["tasks"] == every or "+" not in row["tasks"] else row["tasks"]
-                names.append(_words(row["system"], row["variant"], level, served))
-        if names:
-            table["tasks" if name in ("overlap", "parts") else "system"] = names
-    return tables

@@ -14,6 +14,7 @@ import pytest
 from helpers import ROOT, modules, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_readme import example
 
 MODULES = modules()
 COMMANDS = {"bench.py", "rerun.py"}  # which need the extra study
@@ -148,6 +149,12 @@ def test_the_library_is_imported_without_any_extra(plain_python, tmp_path):
     assert "pip install 'sparse-sharing[hub]'" in hub.stderr
     pandas = says(plain_python, "import pandas", tmp_path)
     assert pandas.returncode != 0, "the environment is not plain: it has pandas"
+
+
+@pytest.mark.e2e
+def test_the_example_of_the_readme_runs_without_any_extra(plain_python, tmp_path):
+    done = says(plain_python, example(), tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.e2e

@@ -84,7 +84,7 @@ def test_what_contributors_are_told_works(tmp_path):
         run("python", f"example{number}.py", cwd=tmp_path)
 
 
-def test_the_example_runs(tmp_path):
+def example() -> str:
     "The loop of the diff, after the change, on a small network; each side of it is valid Python."
     diff = re.search(r"^```diff\n(.*?)^```", README, re.M | re.S)[1].splitlines()
     old, new = (
@@ -103,7 +103,11 @@ batches = [("a", ones(4, 2), ones(4).long())]
 changed = (encoder.weight != first).tolist()
 assert changed == [[True, False], [False, True]], changed
 """
-    (tmp_path / "example.py").write_text(before + new + after, encoding="utf-8")
+    return before + new + after
+
+
+def test_the_example_runs(tmp_path):
+    (tmp_path / "example.py").write_text(example(), encoding="utf-8")
     run("python", tmp_path / "example.py")
 
 

@@ -1,11 +1,13 @@
 "The plan of the house: which module may import which, without circles, and how long a thing may be."
 
 import ast
+import json
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from statistics import median
 
 import pytest
-from helpers import modules
+from helpers import NOTEBOOKS, modules
 
 # What a module of each folder may import besides its neighbours: folders, and single modules.
 PLAN: dict[str, set[str]] = {
@@ -27,7 +29,7 @@ OF_OTHERS = {
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
     "subnets.py": {"_parameters"},
-    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_functorch", "_pytree", "_use_count"},
+    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_use_count"},
 }
 
 
@@ -103,6 +105,23 @@ def long_functions(source: str, limit: int = 60) -> list[str]:
 @pytest.mark.parametrize("path", modules().values(), ids=modules().keys())
 def test_a_function_is_short(path):
     assert long_functions(path.read_text("utf-8")) == []
+
+
+def exported_cells(path: Path) -> list[int]:
+    "Lines of each exported cell of a notebook that defines something."
+    sources = ("".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"])
+    exported = [s for s in sources if s.startswith("#| export")]
+    return [
+        len(source.splitlines())
+        for source in exported
+        if any(isinstance(n, (ast.FunctionDef, ast.ClassDef)) for n in ast.parse(source).body)
+    ]
+
+
+def test_half_of_the_exported_cells_are_short():
+    "What a cell defines is shown before the next one; a cell of two screens is the exception."
+    lines = [n for path in NOTEBOOKS for n in exported_cells(path)]
+    assert median(lines) <= 25 and sum(1 for n in lines if n > 100) <= 10
 
 
 def is_private(name: str) -> bool:

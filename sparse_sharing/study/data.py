@@ -47,6 +47,12 @@ class Source:
     splits: str = ""  # which file is train, dev and test
     practice: bool = False  # whether the generated corpus is the small one
 
+    @property
+    def absolute(self) -> "Source":
+        "The same files, wherever a process stands. Links are followed when a file is opened, and not before."
+        folder, vectors = (p and str(Path(p).absolute()) for p in (self.data_dir, self.embeddings))
+        return replace(self, data_dir=folder, embeddings=vectors)
+
 # %% ../../nbs/study/03_data.ipynb #92252cde
 @dataclass(frozen=True)
 class Data:
@@ -59,6 +65,11 @@ class Data:
     rows: Mapping[str, np.ndarray]  # pretrained word vectors
     checksum: str  # of words, tags and vectors
     about: Mapping[str, Any]  # name, checksums, sizes and coverage, for run.json
+
+    @property
+    def width(self) -> int | None:
+        "Numbers in a pretrained word vector. None: there are none."
+        return next((len(row) for row in self.rows.values()), None)
 
 # %% ../../nbs/study/03_data.ipynb #d99fe309
 GENERATED = {"pos": 600, "ner": 2000, "chunk": 1200}  # training sentences of separate corpora
@@ -78,7 +89,7 @@ def of_task(
             return said.strip()
     return ""
 
-
+# %% ../../nbs/study/03_data.ipynb #115ccd2e
 def _declared(source: Source) -> dict[str, Corpus]:
     "Column files of one's own: one corpus for all tasks, or for each task a sub-folder of its name."
     if not source.separate:
@@ -104,7 +115,7 @@ def _declared(source: Source) -> dict[str, Corpus]:
         ).with_layers([task])
     return corpora
 
-
+# %% ../../nbs/study/03_data.ipynb #4a4711d8
 def _corpora(source: Source) -> dict[str, Corpus]:
     "The corpus of each task."
     if source.columns:

@@ -42,7 +42,7 @@ def best_unit(
         )
     return best
 
-
+# %% ../../nbs/study/17_keep.ipynb #6d784a48
 def trained_again(
     unit: Unit,  # of kind `training`
     folder: Path,  # where units are
@@ -73,7 +73,7 @@ def trained_again(
     )
     return model, done
 
-
+# %% ../../nbs/study/17_keep.ipynb #c3ab7e79
 def keep_best(
     experiment: Experiment,  # that has been run
     folder: str | Path,  # where the tagger is written

@@ -7,18 +7,21 @@ __all__ = ['STATUS', 'run', 'recorded_experiment', 'rebuild', 'status', 'minutes
 
 # %% ../../nbs/study/12_main.ipynb #21study-cf9c12
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from .. import __version__
 from ..files import Damaged, load_about, load_json
 from .config import Experiment
 from .executor import Agenda, work
+from .machine import check_folder
 from .plan import agenda, plan, units_of
 from .runner import is_running
 from .tables import collect, write_run, write_tables
-from .units import MASK, Unit, load_file, load_result, seconds
+from .units import MASK, Unit, load_file, load_result, read_result, seconds
 
 # %% ../../nbs/study/12_main.ipynb #21study-364ed8
 def run(
@@ -27,31 +30,62 @@ def run(
 ) -> Path:  # the folder with the tables
     """Do what is missing, and write the tables. Units that are done are found by their names.
 
-    Raises what `Experiment.read` and `work` raise; a second call goes on where the first one stopped.
+    Raises what `Experiment.read` and `work` raise, and `ValueError` for a folder that cannot be written to; a second
+    call goes on where the first one stopped.
     """
     data = experiment.read()
-    folder = Path(experiment.results_dir) / "units"
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(experiment.results_dir)
+    experiment = replace(experiment, results_dir=str(Path(experiment.results_dir).resolve()))
+    folder = _make_units(Path(experiment.results_dir))
     write_run(experiment, data.about, {})
 
     def ask() -> Agenda:
         return agenda(experiment, data, folder)
 
-    work(ask, folder, experiment.source, experiment.workers, experiment.scheduler, log)
+    work(ask, folder, experiment.source, experiment.processes, experiment.scheduler, log)
     return write_tables(experiment, data.about)
+
+
+def _make_units(home: Path) -> Path:
+    "The folder of units, in the results folder itself and not elsewhere."
+    folder = home / "units"
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ValueError(
+            f"{folder} is a link, or no folder, and nothing is written there: remove it"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 # %% ../../nbs/study/12_main.ipynb #21study-8bafab
 def recorded_experiment(
     results_dir: str | Path,  # folder that an experiment wrote to
 ) -> tuple[Experiment, dict[str, Any]]:  # it, and what is to be known of its data
-    "What was asked for. Raises `FileNotFoundError` if the folder is not of an experiment."
-    path = Path(results_dir) / "run.json"
+    """What was asked for. Raises `FileNotFoundError` if the folder is not of an experiment.
+
+    Raises `Damaged` if what was asked for is not as it was written, `ValueError` if it cannot be asked for here.
+    """
+    home = Path(results_dir).resolve()
+    path = home / "run.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: give the folder that an experiment wrote to")
-    about = load_json(path)
-    asked = dict(about["experiment"])
-    asked["results_dir"] = str(results_dir)
-    return Experiment(**asked), about["data"]
+    about = load_json(path, ("experiment", "data"))
+    asked, data = about["experiment"], about["data"]
+    if not (
+        isinstance(asked, dict) and isinstance(data, dict) and {"identity", "name"} <= data.keys()
+    ):
+        raise Damaged(path, "it does not describe an experiment")
+    newer = sorted(asked.keys() - {field.name for field in fields(Experiment)})
+    if newer:
+        raise ValueError(
+            f"{path} speaks of {', '.join(newer)}, which sparse_sharing {__version__} does not know: "
+            "a newer version wrote it, so upgrade"
+        )
+    try:
+        return Experiment(**asked | {"results_dir": str(home)}), data
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be what this version wrote: {error}. If a newer one wrote it, upgrade"
+        ) from error
 
 
 def rebuild(
@@ -64,7 +98,7 @@ def rebuild(
     experiment, data = recorded_experiment(results_dir)
     if not collect(experiment, data).results:
         raise FileNotFoundError(
-            f"{Path(results_dir) / 'units'} has no result of this experiment: its tables are left as they are"
+            f"{Path(experiment.results_dir) / 'units'} has no result of this experiment: its tables are left as they are"
         )
     return write_tables(experiment, data)
 
@@ -74,7 +108,7 @@ STATUS = ["unit", "name", "state", "epochs", "dev", "density", "minutes"]
 
 def _done(result: Mapping[str, Any], name: str, state: str) -> list[Any]:
     "The row of a finished unit."
-    density, epochs = result["density"], result["unit"]["epochs"]
+    density, epochs = result["density"], result["unit"].get("epochs", 0)
     if isinstance(density, dict):  # of several tasks
         density = sum(density.values()) / len(density) if density else 1.0
     dev = result["mean"] if result["dev"] else None
@@ -82,12 +116,22 @@ def _done(result: Mapping[str, Any], name: str, state: str) -> list[Any]:
     return [result["label"], name, state, f"{epochs}/{epochs}", dev, density, spent]
 
 
+def _curve(path: Path) -> list[dict[str, Any]]:
+    "The epochs that a checkpoint knows of, one or more."
+    try:
+        curve = [dict(row) for row in load_about(path, ["fit"])["fit"]["curve"]]
+        assert curve and all({"epoch", "seconds"} <= row.keys() for row in curve)
+        return curve
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise Damaged(path, error) from error
+
+
 def _unfinished(folder: Path, unit: Unit) -> list[Any]:
     "The row of a unit that is not done."
     state, epoch, spent = "missing", 0, None
     path = folder / unit.name / "checkpoint.safetensors"
     if path.exists():
-        curve = load_about(path)["fit"]["curve"]
+        curve = _curve(path)
         state, epoch, spent = "interrupted", curve[-1]["epoch"], seconds(dict(curve=curve)) / 60
     if is_running(folder, unit):
         state = "running"
@@ -103,15 +147,15 @@ def _row(folder: Path, unit: Unit) -> list[Any]:
         if MASK in result["files"]:
             load_file(folder, f"{unit.name}/{MASK}")
         return [unit.label, *_done(result, unit.name, "done")[1:]]
-    except Damaged:
+    except (TypeError, ValueError):  # damaged, or of other settings
         return [unit.label, unit.name, "damaged", f"0/{unit.epochs}", None, None, None]
 
 
 def _other_row(path: Path) -> list[Any]:
     "The row of a result that this experiment does not need."
     try:
-        return _done(load_json(path), path.parent.name, "other")
-    except Damaged:
+        return _done(read_result(path), path.parent.name, "other")
+    except (TypeError, ValueError):
         return ["", path.parent.name, "damaged", None, None, None, None]
 
 # %% ../../nbs/study/12_main.ipynb #0f422540
@@ -123,11 +167,11 @@ def status(
     A unit whose file is not as it was written is `damaged`. Units that only other experiments of the folder need are
     `other`.
     """
-    folder = Path(results_dir) / "units"
     experiment, data = recorded_experiment(results_dir)
+    folder = Path(experiment.results_dir) / "units"
     try:
         planned = plan(experiment, data["identity"], folder)
-    except Damaged:  # the choice of masks has to wait until it is mended
+    except ValueError:  # the choice of masks has to wait until it is mended
         planned = plan(experiment, data["identity"], folder / "nothing")
     units = units_of(planned)
     rows = [_row(folder, unit) for unit in units.values()]

@@ -74,11 +74,10 @@ batch size           10
 """)
 
 # %% ../../nbs/study/00_paper.ipynb #20paper-3f23ba
-def table3() -> (
-    pd.DataFrame
-):  # `experiment`, `system`, `task`, `metric`, `score`, `delta`, `parameters`
+def table3() -> pd.DataFrame:  # A row per experiment, system and task
     """Table 3: test scores of Exp1 and Exp2 in percent, and parameters as counts.
 
+    The columns are `experiment`, `system`, `task`, `metric`, `score`, `delta` and `parameters`.
     `delta` is the printed gain over the single-task row (missing in that row). `parameters` is
     printed in thousands; it counts the whole system, without embeddings and output layers.
     """

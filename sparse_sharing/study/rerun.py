@@ -7,6 +7,7 @@ __all__ = ['as_unit', 'rerun', 'main']
 
 # %% ../../nbs/study/13_rerun.ipynb #90651227
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -39,14 +40,20 @@ def _with_tuples(
 def as_unit(
     stored: Mapping[str, Any],  # the settings in a unit's result
 ) -> Unit:
-    "The unit that a result describes. Raises `TypeError` for a setting that units no longer have."
+    """The unit that a result describes. Raises `TypeError` for a setting that units no longer have.
+
+    Raises `ValueError` for an input that is not called as units are: it could lead out of the folder.
+    """
+    for name in (stored["start"], stored["previous"], *stored["masks"]):
+        if name and not re.fullmatch("[0-9a-f]{16}", str(name)):
+            raise ValueError(f"{name!r} is not the name of a unit: the result was not written here")
     training = _with_tuples(stored["training"])
     training["sizes"] = Sizes(**training["sizes"])
     values = _with_tuples(stored)
     values["training"] = Training(**training)
     return Unit(**values)
 
-
+# %% ../../nbs/study/13_rerun.ipynb #9b2daa9e
 def rerun(
     results_dir: str | Path,  # folder of a recorded experiment
     name: str,  # one of its units
@@ -81,7 +88,7 @@ def rerun(
     columns = ["task", "loss recorded", "loss now", "dev recorded", "dev now", "equal"]
     return pd.DataFrame(rows, columns=columns)
 
-
+# %% ../../nbs/study/13_rerun.ipynb #35dce6bf
 def _provide(
     unit: Unit, folder: Path, home: Path, source: Source, log: Callable[[str], None]
 ) -> None:

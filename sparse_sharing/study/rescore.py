@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import Damaged, digest, load_json, load_tensors, save_json
+from ..files import Damaged, digest, load_json, load_tensors, save_json, within
 from .data import Data, Source, read_data
+from .machine import made_with
 from .main import rebuild, recorded_experiment
 from .models import Predictions, final_scores
-from .runner import made_with
 from .units import PREDICTIONS
 
 # %% ../../nbs/study/16_rescore.ipynb #61609736
@@ -33,8 +33,10 @@ def _scored_again(
 
 def _rescore_unit(home: Path, data: Data) -> None:
     "Score the predictions of a unit again."
+    if not within(home / PREDICTIONS, home.parent):
+        raise ValueError(f"{home} leads elsewhere, and nothing is written there: remove the link")
     result = load_json(home / "result.json", ["scores", "files"])
-    tensors, about = load_tensors(home / PREDICTIONS)
+    tensors, about = load_tensors(home / PREDICTIONS, ["tags"])
     if digest(tensors) != result["files"].get(PREDICTIONS):
         raise Damaged(home / PREDICTIONS, "it is not the one that the result beside it speaks of")
     for task, old in result["scores"].items():

@@ -88,7 +88,7 @@ class TreeError(ValueError):
 
 _PIECE = re.compile(r"[()]|[^()\s]+", re.ASCII)  # a bracket, or what stands between
 
-
+# %% ../../nbs/tagging/05_chunking.ipynb #83f81a35
 class _Open:
     "A node that is being read."
 
@@ -119,7 +119,7 @@ class _Open:
             raise TreeError(line, f"{what} holds no word: write (POS word), or take it out")
         return Tree(label, self.word, tuple(self.children))
 
-
+# %% ../../nbs/tagging/05_chunking.ipynb #18602f6d
 def read_trees(
     text: str,  # bracketed trees, such as the content of an .mrg file
 ) -> Iterator[tuple[int, Tree]]:  # the line where a tree starts, from 1, and the tree
@@ -154,7 +154,7 @@ def read_trees(
             stack[0].line, f"the tree that starts here never ends: {many} not closed. Close them"
         )
 
-
+# %% ../../nbs/tagging/05_chunking.ipynb #018be664
 def read_tree(
     text: str,  # one bracketed tree
 ) -> Tree:

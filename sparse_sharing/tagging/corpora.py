@@ -150,7 +150,7 @@ def _width(file: Path) -> int:
     "The number of columns in the first line that has a word."
     return next((len(f) for _, f in rows(file) if f and "-DOCSTART-" not in f), 0)
 
-
+# %% ../../nbs/tagging/08_corpora.ipynb #524324df
 def _sub_folders(folder: Path) -> dict[str, str]:
     "The sub-folders that hold a corpus, and its kind."
     if not folder.is_dir():
@@ -164,7 +164,7 @@ def _listed(subs: Mapping[str, str]) -> str:
         ", ".join(f"{kind} in {name}" for name, kind in subs.items() if kind) or "nothing we know"
     )
 
-
+# %% ../../nbs/tagging/08_corpora.ipynb #bfb2a60a
 def read_corpus(
     folder: str | Path,  # what an experiment calls `data_dir`
 ) -> Corpus:  # `conll2003`, `conll2000`, `ptb`, `ptb_sample`, `ontonotes` or `masc`

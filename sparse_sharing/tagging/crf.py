@@ -88,7 +88,7 @@ def _both_ways(
     marginals = (joint / total)[:-1, :, :-1].to(emissions.dtype)
     return log_z, marginals, after[:-1, 0] / total, step, right
 
-
+# %% ../../nbs/tagging/14_crf.ipynb #85296070
 class _LogPartition(torch.autograd.Function):
     "log Z, whose gradient was found along with it."
 
@@ -108,7 +108,7 @@ class _LogPartition(torch.autograd.Function):
         pairs = (left * grad).flatten(0, 1).T @ right.flatten(0, 1) * step
         return marginals * grad.to(marginals.dtype), pairs, None, None, None, None, None
 
-
+# %% ../../nbs/tagging/14_crf.ipynb #53eb706a
 def log_partition(
     emissions: Tensor,  # (time, batch, tags)
     table: Tensor,  # (tags + 1, tags + 1) float64
@@ -315,7 +315,7 @@ class CRFHead(nn.Module):
             "Correct the gold tags, or build the head without a scheme."
         )
 
-
+# %% ../../nbs/tagging/14_crf.ipynb #f98ef12c
 def crf_head(
     tags: Sequence[str],  # the tags of training, in the order of their indices
     sizes: Sizes = Sizes(),  # noqa: B008  (frozen) width of the encoder, dropout

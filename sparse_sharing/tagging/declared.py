@@ -32,7 +32,7 @@ def _words(name: str) -> list[str]:
         name = name.replace(mark, ".")
     return name.lower().split(".")
 
-
+# %% ../../nbs/tagging/04_declared.ipynb #d690b379
 def _by_name(folder: Path) -> dict[str, list[Path]]:
     "The files of a folder by the split that their names tell."
     files: dict[str, list[Path]] = {}
@@ -47,7 +47,7 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
             raise FormatError(f"{folder}: {names} could be the {split} split. {HELP}")
     return {split: files[split] for split in SPLITS}
 
-
+# %% ../../nbs/tagging/04_declared.ipynb #d3bc711d
 def _share(text: str) -> float | None:
     "The share that `10%` stands for."
     if not text.endswith("%"):
@@ -70,7 +70,7 @@ def _at(home: Path, place: str) -> list[Path]:
         return matches
     return files_in(home / place)
 
-
+# %% ../../nbs/tagging/04_declared.ipynb #b3bbdf68
 def split_files(
     path: str | Path | Mapping[str, str | Path],  # a folder, one file, or a file for each split
     splits: str | Mapping[str, str] = "",  # `train=a.txt dev=b.txt test=10%`; empty: names tell

@@ -42,7 +42,7 @@ NO_TEXT: Mapping[str, str] = {  # character -> what is wrong with a file that ho
     "\ufeff": "a byte order mark inside a file, as if two were joined. Take it out.",
 }
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #547e89b1
 def read_text(
     path: Path,  # a text file, with or without a byte order mark
     encoding: str = "utf-8",  # as Python calls it, such as `latin-1`
@@ -71,7 +71,7 @@ def read_text(
             raise FormatError(f"{path}:{line}: {what}")
     return text
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #6438b764
 def rows(
     path: Path,  # a column file
 ) -> Iterator[tuple[int, list[str]]]:  # number of each line, from 1, and its fields; `[]` if empty
@@ -120,7 +120,7 @@ def _kept_in(layer: str, said: object) -> tuple[str, str]:
         raise ValueError(f"schemes: {layer} cannot go from {source} to {target}: one has no spans")
     return source, target
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #34780685
 @dataclass(frozen=True)
 class Layout:
     "How column files are to be read. Raises `ValueError` if it makes no sense."
@@ -158,7 +158,7 @@ class Layout:
         "Layer -> the scheme that it is kept in, where one was declared."
         return {layer: target for layer, (_, target) in self.schemes.items()}
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #9339c136
 def layout(
     columns: str | Sequence[str | None],  # `word pos ner`; `conllu`; or a sequence with `None` or _
     schemes: str | Mapping[str, object] = "",  # `ner=bioes`, or a mapping
@@ -198,7 +198,7 @@ def is_comment(
         return "\t" not in line
     return not inside and (line == mark or line[len(mark)].isspace())
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #90cc5921
 @dataclass
 class Table:
     "The wanted columns of a file, word after word, and where its sentences begin."
@@ -214,7 +214,7 @@ class Table:
         edges = pairwise((*self.starts, len(self.lines)))
         return [tuple(values[a:b]) for a, b in edges]
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #c60503bb
 class _Lines:
     "The lines of a file with words in them, one by one, as a layout says."
 
@@ -317,7 +317,7 @@ class _Lines:
             inside = True
             yield number, fields
 
-
+# %% ../../nbs/tagging/02_lines.ipynb #970786cd
 def read_table(path: Path, how: Layout) -> Table:
     "The words of a file, in columns."
     wanted = [(i, name) for i, name in enumerate(how.columns) if name != "_"]

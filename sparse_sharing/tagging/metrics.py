@@ -55,7 +55,7 @@ def accuracy(
     """
     _check_sentences(gold, predicted)
     pairs = zip(gold, predicted, strict=True)
-    n_right = sum(a == b for g, p in pairs for a, b in zip(g, p, strict=True))
+    n_right = sum(1 for g, p in pairs for a, b in zip(g, p, strict=True) if a == b)
     return 100.0 * n_right / sum(map(len, gold))
 
 # %% ../../nbs/tagging/15_metrics.ipynb #15scorin-99f7ff

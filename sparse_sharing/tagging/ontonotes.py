@@ -71,7 +71,7 @@ def _tree(file: Path, line: int, block: list[list[str]]) -> Tree | None:
     parsed = "NOPARSE" not in labels and (labels - {"TOP"} or len(block) == 1)
     return part if parsed else None
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #97d20cb6
 def _names(file: Path, line: int, block: list[list[str]]) -> tuple[str, ...]:
     "The names of a sentence in BIOES, from its rows, the first of which is line `line`."
     tags: list[str] = []
@@ -128,7 +128,7 @@ def _sentence(file: Path, line: int, block: list[list[str]], genre: str) -> Sent
     tags["ner"] = _names(file, line, block)
     return Sentence(tuple(sys.intern(row[3]) for row in block), tags, genre)
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #8cbc246a
 def _read_gold(file: Path, seen: dict[tuple[str, str], str]) -> list[Sentence]:
     "The sentences of one file; `seen` tells where each part of a document was read."
     sentences: list[Sentence] = []
@@ -184,7 +184,7 @@ def _read_gold(file: Path, seen: dict[tuple[str, str], str]) -> list[Sentence]:
         raise FormatError(f"{file}:1: no sentence in this file. Give a *_gold_conll file.")
     return sentences
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #9700651d
 def _check_row(
     file: Path, number: int, fields: list[str], block: list[list[str]], document: str
 ) -> None:
@@ -248,8 +248,11 @@ def _usable(path: Path, splits: Mapping[str, Iterable[Sentence]]) -> dict[str, l
                 stacklevel=3,
             )
     kept = {name: [s for s in split if s.genre in named - {"pt"}] for name, split in splits.items()}
-    if unparsed := sum("chunk" not in s.tags for split in kept.values() for s in split):
-        warnings.warn(f"{path}: {unparsed} sentences without a parse are left out", stacklevel=3)
+    unparsed = [s for split in kept.values() for s in split if "chunk" not in s.tags]
+    if unparsed:
+        warnings.warn(
+            f"{path}: {len(unparsed)} sentences without a parse are left out", stacklevel=3
+        )
     return {name: [s for s in split if "chunk" in s.tags] for name, split in kept.items()}
 
 

@@ -147,7 +147,7 @@ class SchemeError(ValueError):
         super().__init__(f"tag {index + 1}: {message}")
         self.index, self.message = index, message
 
-
+# %% ../../nbs/tagging/00_schemes.ipynb #a9a8098a
 @cache
 def _rewritten(before: str, tag: str, after: str, source: str, target: str) -> str | None:
     "One tag in another scheme, from its neighbours; `None` if the target cannot say it."
@@ -176,7 +176,7 @@ def _rewritten(before: str, tag: str, after: str, source: str, target: str) -> s
             letter = last if ends else "I"
     return f"{letter}-{kind}"
 
-
+# %% ../../nbs/tagging/00_schemes.ipynb #09dd1b59
 def rewrite(
     tags: Sequence[str],  # the tags of one sentence
     source: str,  # the scheme they are in

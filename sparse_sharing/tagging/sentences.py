@@ -60,7 +60,7 @@ class Unseen(NamedTuple):
     words: int  # how many words have it
     sentence: int  # the first sentence that has it, from 1
 
-
+# %% ../../nbs/tagging/01_sentences.ipynb #a8e35a30
 @dataclass(frozen=True)
 class Corpus:
     "Three splits of sentences. Neither the lists nor the sentences may change once it is made."

@@ -90,9 +90,12 @@ class _Rows:
         "Take a row. Raises `FormatError` unless it is a word and its vector."
         spaces = line.count(b" ")
         if spaces < self.width:
+            hint = "is the download complete?"
+            if number == 1:
+                hint = "if this is a header line, take it out."
             raise FormatError(
                 f"{self.path}:{number}: {spaces} numbers, where others have {self.width}. Text vectors "
-                "have a word and its numbers per line: is the download complete?"
+                f"have a word and its numbers per line: {hint}"
             )
         try:
             word = _word(line, self.width, spaces)
@@ -123,7 +126,7 @@ class _Rows:
                 stacklevel=3,
             )
 
-
+# %% ../../nbs/tagging/11_vectors.ipynb #96fd0b47
 def _counted(path: Path, file: BinaryIO) -> Iterator[bytes]:
     "The lines of an open file. Raises `FormatError` where an archive is damaged."
     number = 1
@@ -134,7 +137,7 @@ def _counted(path: Path, file: BinaryIO) -> Iterator[bytes]:
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(f"{path}:{number}: {error}. Fetch the file again.") from None
 
-
+# %% ../../nbs/tagging/11_vectors.ipynb #0c1e2046
 def _read(path: Path, file: Iterator[bytes], wanted: set[str]) -> _Rows:
     "All rows of an open file."
     raw = list(islice(file, LOOK))
@@ -168,7 +171,7 @@ def _read(path: Path, file: Iterator[bytes], wanted: set[str]) -> _Rows:
         )
     return rows
 
-
+# %% ../../nbs/tagging/11_vectors.ipynb #9203b910
 def read_vectors(
     path: str | Path,  # text file: a word and its numbers per line; plain, `.gz` or `.zip`
     words: Collection[str],  # lower-cased words whose rows are wanted

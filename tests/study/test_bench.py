@@ -31,7 +31,7 @@ FIGURES = [
 
 
 def test_the_floor_counts_two_directions_forward_and_backward():
-    assert bench.WORK == 12 * 4 * 200 * 330
+    assert bench.operations(Sizes()) == 12 * 4 * 200 * 330
 
 
 @pytest.mark.e2e

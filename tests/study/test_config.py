@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from studies import SMALL, plan
+from studies import SMALL
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, digest, save_json
@@ -20,7 +20,8 @@ from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.executor import cost, work_behind
 from sparse_sharing.study.models import LEVEL
 from sparse_sharing.study.paper import table4
-from sparse_sharing.study.plan import ANALYSES, agenda
+from sparse_sharing.study.plan import ANALYSES, agenda, plan
+from sparse_sharing.study.schema import Key
 from sparse_sharing.study.units import MASK, SMALLER, Unit
 from sparse_sharing.tagging.corpora import FormatError
 from sparse_sharing.tagging.encoder import Sizes
@@ -71,7 +72,7 @@ def chains(experiment, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("units")
     planned = plan(experiment, data.checksum, folder)
     for task in TASKS:
-        pretend(folder, planned["imp", task, 3], (90.0, 70.0, 60.0))
+        pretend(folder, planned[Key("imp", (task,), seed=3)], (90.0, 70.0, 60.0))
     return folder
 
 
@@ -83,35 +84,41 @@ def whole(experiment, data, chains):
 class TestPlan:
     def test_what_starts_where(self, whole):
         planned = whole
-        warmup, main = planned["hard", "all", 3]
+        warmup, main = planned[Key("hard", TASKS, seed=3)]
         assert main.start == warmup.name and not warmup.start
         assert (warmup.epochs, main.epochs) == (1, 2) and warmup.keep == "last"
         for task in TASKS:
-            chain = planned["imp", task, 3]
+            chain = planned[Key("imp", (task,), seed=3)]
             assert {u.start for u in chain} == {warmup.name}
             assert [u.previous for u in chain] == ["", *(u.name for u in chain[:-1])]
-            subnet, single = planned["subnet", task, 3], planned["single", task, 3]
+            subnet, single = (
+                planned[Key("subnet", (task,), seed=3)],
+                planned[Key("single", (task,), seed=3)],
+            )
             assert not subnet[0].start and subnet[0].masks == subnet[1].masks != ()
             assert not single[0].start and not single[0].masks
         for system in ("sparse", "sparse_table4"):
-            first, second = planned[system, "all", 3]
+            first, second = planned[Key(system, TASKS, seed=3)]
             assert first == warmup and second.start == warmup.name and len(second.masks) == 3
         assert set(LEVEL) == set(TASKS)
 
     def test_before_anything_is_done_no_subnet_is_planned(self, experiment, source, tmp_path):
         planned = plan(experiment, read_data(experiment.source).checksum, tmp_path)
-        assert {s for s, _, _ in planned} == {"hard", "imp", "single", "soft", "hierarchical"}
+        assert {key.system for key in planned} == {"hard", "imp", "single", "soft", "hierarchical"}
 
     def test_a_subnet_is_named_when_its_chain_is_whole(self, experiment, data, tmp_path):
         planned = plan(experiment, data.checksum, tmp_path)
-        chain = planned["imp", "ner", 3]
+        chain = planned[Key("imp", ("ner",), seed=3)]
         assert len(chain) == 3, "0.65 ** 2 is less than one half"
         pretend(tmp_path, chain[:2], (90.0, 70.0))
-        assert ("subnet", "ner", 3) not in plan(experiment, data.checksum, tmp_path)
+        assert Key("subnet", ("ner",), seed=3) not in plan(experiment, data.checksum, tmp_path)
         pretend(tmp_path, chain, (90.0, 70.0, 71.0))
         after = plan(experiment, data.checksum, tmp_path)
-        assert after["subnet", "ner", 3][0].masks == (chain[2].name,)
-        assert ("subnet", "pos", 3) not in after and ("sparse", "all", 3) not in after
+        assert after[Key("subnet", ("ner",), seed=3)][0].masks == (chain[2].name,)
+        assert (
+            Key("subnet", ("pos",), seed=3) not in after
+            and Key("sparse", TASKS, seed=3) not in after
+        )
         assert set(planned) < set(after) and all(after[k] == planned[k] for k in planned)
 
     def test_masks_are_chosen_by_the_rules(self, experiment, data, tmp_path):
@@ -119,13 +126,16 @@ class TestPlan:
         planned = plan(experiment, data.checksum, tmp_path)
         scores = {"pos": (99.0, 70.0, 70.0), "ner": (99.0, 71.0, 70.0), "chunk": (99.0, 70.0, 71.0)}
         for task, devs in scores.items():
-            pretend(tmp_path, planned["imp", task, 3], devs)
+            pretend(tmp_path, planned[Key("imp", (task,), seed=3)], devs)
         after = plan(experiment, data.checksum, tmp_path)
-        names = {t: [u.name for u in planned["imp", t, 3]] for t in TASKS}
+        names = {t: [u.name for u in planned[Key("imp", (t,), seed=3)]] for t in TASKS}
         best = {"pos": 2, "ner": 1, "chunk": 2}
         for task, z in best.items():
-            assert after["subnet", task, 3][1].masks == (names[task][z],)
-        sparse, table = after["sparse", "all", 3][1], after["sparse_table4", "all", 3][1]
+            assert after[Key("subnet", (task,), seed=3)][1].masks == (names[task][z],)
+        sparse, table = (
+            after[Key("sparse", TASKS, seed=3)][1],
+            after[Key("sparse_table4", TASKS, seed=3)][1],
+        )
         assert sparse.masks == tuple(names[t][best[t]] for t in TASKS)
         found = {1: 0.65, 2: 0.4225}
         near = {
@@ -135,7 +145,7 @@ class TestPlan:
         assert table.masks == tuple(names[t][near[t]] for t in TASKS)
 
     def test_a_damaged_mask_is_named(self, experiment, data, tmp_path):
-        chain = plan(experiment, data.checksum, tmp_path)["imp", "pos", 3]
+        chain = plan(experiment, data.checksum, tmp_path)[Key("imp", ("pos",), seed=3)]
         pretend(tmp_path, chain, (90.0, 70.0, 71.0))
         path = tmp_path / chain[1].name / MASK
         path.write_bytes(path.read_bytes()[:-5])
@@ -146,7 +156,7 @@ class TestPlan:
     def test_rounds_go_on_with_what_the_settings_say(self, whole, experiment):
         s = experiment.settings
         for task in TASKS:
-            for z, unit in enumerate(whole["imp", task, 3]):
+            for z, unit in enumerate(whole[Key("imp", (task,), seed=3)]):
                 assert (unit.round, unit.alpha, unit.keep) == (z, s.alpha, s.magnitudes)
                 assert unit.epochs == s.round_epochs and unit.training == s.training
 
@@ -158,8 +168,8 @@ class TestPlan:
         layerwise |= {"meta"} if name == "exp3" else set()
         tasks = ("ner", "pp") if name == "negative_transfer" else TASKS
         assert set(planned) == {
-            *((s, "all", 3) for s in {"hard"} | layerwise),
-            *((s, t, 3) for s in ("imp", "single") for t in tasks),
+            *(Key(s, tasks, seed=3) for s in {"hard"} | layerwise),
+            *(Key(s, (t,), seed=3) for s in ("imp", "single") for t in tasks),
         }
 
     def test_a_design_is_a_comparison_or_an_analysis(self):
@@ -204,7 +214,7 @@ class TestPlan:
         before = units()
         deeper, longer, finer = units(min_density=0.2), units(epochs=5), units(alpha=0.1)
         for key in before:
-            if key[0] == "imp":
+            if key.system == "imp":
                 assert before[key] < deeper[key] and before[key] == longer[key]
                 assert not before[key] & finer[key]
             else:
@@ -220,11 +230,11 @@ class TestCost:
             {u.name: u for us in planned.values() for u in us}
         )
         assert set(now.cost) == {u.name for u in now.units} and min(now.cost.values()) > 0
-        assert set(now.later) == {planned["imp", t, 3][-1].name for t in TASKS}
-        subnet = sum(cost(u, data) for u in planned["single", "ner", 3])
-        co_training = cost(planned["hard", "all", 3][1], data)
+        assert set(now.later) == {planned[Key("imp", (t,), seed=3)][-1].name for t in TASKS}
+        subnet = sum(cost(u, data) for u in planned[Key("single", ("ner",), seed=3)])
+        co_training = cost(planned[Key("hard", TASKS, seed=3)][1], data)
         expected = pytest.approx(subnet + 2 * co_training / 3)
-        assert now.later[planned["imp", "ner", 3][-1].name] == expected
+        assert now.later[planned[Key("imp", ("ner",), seed=3)][-1].name] == expected
 
     def test_what_has_a_name_is_not_counted_twice(self, experiment, data, chains, whole):
         now = agenda(experiment, data, chains)
@@ -249,13 +259,13 @@ class TestCost:
         experiment = Experiment("exp1", **source, preset="paper")
         now = agenda(experiment, data, tmp_path)
         behind = work_behind(now)
-        first = plan(experiment, data.checksum, tmp_path)["hard", "all", 0][0]
+        first = plan(experiment, data.checksum, tmp_path)[Key("hard", TASKS, seed=0)][0]
         assert max(behind, key=behind.__getitem__) == first.name
 
     def test_every_round_is_before_the_one_that_follows(self, experiment, data, tmp_path):
         behind = work_behind(agenda(experiment, data, tmp_path))
         for task in TASKS:
-            chain = plan(experiment, data.checksum, tmp_path)["imp", task, 3]
+            chain = plan(experiment, data.checksum, tmp_path)[Key("imp", (task,), seed=3)]
             values = [behind[u.name] for u in chain]
             assert values == sorted(values, reverse=True) and len(set(values)) == len(values)
 
@@ -349,7 +359,7 @@ class TestParameters:
         names |= dict(_secret=1, __name__="__main__", In=[], Out={}, exit=print, alpha=None)
         experiment = Experiment.from_notebook("exp1", names)
         assert experiment.name == "exp1" and experiment.epochs == 2
-        assert experiment.scheduler == "" and experiment.workers == 1
+        assert experiment.scheduler == "" and experiment.workers == 0
         assert experiment.settings.alpha == PRESETS["quick"].alpha
         assert experiment.settings.min_density == 0.5
 
@@ -372,11 +382,11 @@ class TestParameters:
             (dict(alpha=1.0), "alpha is 1.0"),
             (dict(alpha="0.1"), "alpha is '0.1'"),
             (dict(min_density=1.5), "min_density is 1.5"),
-            (dict(warmup=-1), "warmup is -1: give a whole number, 0 or more"),
-            (dict(epochs=0), "epochs is 0: give a whole number, 1 or more"),
+            (dict(warmup=-1), "warmup is -1: give a whole number from 0 to 10,000"),
+            (dict(epochs=0), "epochs is 0: give a whole number from 1 to 10,000"),
             (dict(epochs=2.5), "epochs is 2.5"),
             (dict(n_seeds=0), "n_seeds is 0"),
-            (dict(workers=0), "workers is 0"),
+            (dict(workers=-1), "workers is -1: give a whole number from 0 to 256"),
             (dict(seed="1"), "seed is '1'"),
             (dict(scheduler="here:8786"), "give an address such as tcp://host:8786"),
             (dict(device="gpu"), "device is 'gpu'"),
@@ -394,8 +404,8 @@ class TestParameters:
             ("exp1", dict(relatedness=0.5), "a knob of the generated corpus in negative_transfer"),
             ("relatedness", dict(relatedness=0.5), "leave it out, or leave data_dir out"),
             ("negative_transfer", dict(relatedness=0.5, data_dir="x"), "leave data_dir out"),
-            ("negative_transfer", dict(relatedness=1.01), "relatedness is 1.01: it is a share"),
-            ("negative_transfer", dict(relatedness=-0.5), "relatedness is -0.5: it is a share"),
+            ("negative_transfer", dict(relatedness=1.01), "relatedness is 1.01: give a number"),
+            ("negative_transfer", dict(relatedness=-0.5), "relatedness is -0.5: give a number"),
         ],
     )
     def test_relatedness_is_a_share_and_for_negative_transfer_alone(self, name, wrong, message):
@@ -409,8 +419,8 @@ class TestParameters:
         experiment = Experiment("negative_transfer", relatedness=share, **SMALL)
         assert experiment.source == Source(auxiliary="aux", relatedness=share)
         planned = plan(experiment, "d" * 64, tmp_path)
-        assert {t for s, t, _ in planned if s == "single"} == {"ner", "aux"}
-        assert planned["hard", "all", 3][1].tasks == ("ner", "aux")
+        assert {key.tasks for key in planned if key.system == "single"} == {("ner",), ("aux",)}
+        assert Key("hard", ("ner", "aux"), seed=3) in planned
         assert DESIGNS["negative_transfer"].tasks == ("ner", "pp"), "the design is left alone"
 
     def test_negative_transfer_takes_no_vectors(self, source, tmp_path):
@@ -433,7 +443,7 @@ class TestParameters:
         [
             (dict(data_dir="nowhere/at/all"), "no such folder: give the folder of a corpus"),
             (dict(embeddings="nowhere.txt"), "no such file: give a GloVe text file"),
-            (dict(device="cuda:99"), "device is 'cuda:99', which is not there"),
+            (dict(device="cuda:99"), "device is 'cuda:99', and nothing can be computed there"),
         ],
         ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
     )

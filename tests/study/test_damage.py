@@ -10,7 +10,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from studies import SMALL, check_same_study, in_threads, perform_killed, plan
+from studies import SMALL, check_same_study, in_threads, perform_killed
 from tiny import write_corpus
 
 from sparse_sharing.files import digest, load_about, load_json, load_tensors, save_tensors
@@ -18,6 +18,8 @@ from sparse_sharing.masks import Mask
 from sparse_sharing.study import run
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import TASKS, read_data
+from sparse_sharing.study.plan import plan
+from sparse_sharing.study.schema import Key
 from sparse_sharing.study.units import MASK, SMALLER, WEIGHTS
 
 pytestmark = [
@@ -58,7 +60,7 @@ def planned(experiment, unbroken):
 def broken_off(experiment, unbroken, planned, tmp_path_factory):
     "Hard sharing after the first of two epochs, and the last round of chunking still to come."
     home = shutil.copytree(unbroken, tmp_path_factory.mktemp("broken") / "results")
-    main, last = planned["hard", "all", 3][1], planned["imp", "chunk", 3][-1]
+    main, last = planned[Key("hard", TASKS, seed=3)][1], planned[Key("imp", ("chunk",), seed=3)][-1]
     for unit in (main, last):
         shutil.rmtree(home / "units" / unit.name)
     assert perform_killed(main, home / "units", experiment.source, 2)
@@ -76,9 +78,9 @@ def home(broken_off, tmp_path):
 def place(kind, home, planned):
     "A file of this kind that going on depends on, and one of the same kind that is not the same."
     units = home / "units"
-    rounds = {t: [u.name for u in planned["imp", t, 3]] for t in TASKS}
-    hard = [u.name for u in planned["hard", "all", 3]]
-    soft = [u.name for u in planned["soft", "all", 3]]
+    rounds = {t: [u.name for u in planned[Key("imp", (t,), seed=3)]] for t in TASKS}
+    hard = [u.name for u in planned[Key("hard", TASKS, seed=3)]]
+    soft = [u.name for u in planned[Key("soft", TASKS, seed=3)]]
     names = {
         RESULT: (rounds["pos"][1], rounds["ner"][1]),
         MASK: (rounds["pos"][1], rounds["ner"][1]),
@@ -180,7 +182,7 @@ def test_a_file_of_another_study(experiment, home, unbroken, planned, tmp_path, 
     before = content(path)
     other = replace(experiment, seed=4, results_dir=str(tmp_path / "other"))
     folder = tmp_path / "other" / "units"
-    warmup, main = plan(other, read_data(other.source).checksum, folder)["hard", "all", 4]
+    warmup, main = plan(other, read_data(other.source).checksum, folder)[Key("hard", TASKS, seed=4)]
     assert perform_killed(warmup, folder, other.source, 99) is False
     assert perform_killed(main, folder, other.source, 2)
     if kind == "run.json":

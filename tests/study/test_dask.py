@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from studies import TINY, check_same_study, in_threads, lines_of, plan
+from studies import TINY, check_same_study, in_threads, lines_of
 from tiny import write_corpus
 
 from sparse_sharing.study import executor, run
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import Source, read_data
 from sparse_sharing.study.executor import Workers, work
+from sparse_sharing.study.plan import plan
 from sparse_sharing.study.units import load_result
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:.*not in training")]

@@ -23,7 +23,6 @@ from studies import (
     epochs_once,
     in_threads,
     lines_of,
-    plan,
     start,
 )
 from tiny import write_corpus
@@ -32,6 +31,7 @@ from sparse_sharing.files import load_json
 from sparse_sharing.study import run, status
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import read_data
+from sparse_sharing.study.plan import plan
 from sparse_sharing.study.units import load_result
 
 pytestmark = [

@@ -14,7 +14,7 @@ import papermill
 import pytest
 from filelock import FileLock
 from helpers import ROOT
-from studies import SMALL, TINY, check_same_study, in_threads, perform_killed, plan
+from studies import SMALL, TINY, check_same_study, in_threads, perform_killed
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, load_json, save_json
@@ -23,9 +23,10 @@ from sparse_sharing.study import data as data_module
 from sparse_sharing.study import minutes, rebuild, run, status
 from sparse_sharing.study.config import PRESETS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
+from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.overlaps import part_overlaps
-from sparse_sharing.study.runner import made_with
-from sparse_sharing.study.schema import COLUMNS
+from sparse_sharing.study.plan import plan
+from sparse_sharing.study.schema import COLUMNS, Key
 from sparse_sharing.study.tables import write_tables
 from sparse_sharing.study.units import MASK, WEIGHTS, load_result
 from sparse_sharing.tagging.corpora import Corpus, read_corpus
@@ -80,7 +81,7 @@ def masks(unbroken, planned):
     return {
         (task, unit.round): Mask.load(unbroken[0] / "units" / unit.name / MASK)
         for task in TASKS
-        for unit in planned["imp", task, 3]
+        for unit in planned[Key("imp", (task,), seed=3)]
     }
 
 
@@ -320,9 +321,9 @@ class TestRunningAgain:
         units = unbroken[0] / "units"
         assert not list(units.glob("*/checkpoint.safetensors"))
         assert {p.parent.name for p in units.glob(f"*/{WEIGHTS}")} == {
-            planned["hard", "all", 3][0].name
+            planned[Key("hard", TASKS, seed=3)][0].name
         }
-        rounds = {u.name for t in TASKS for u in planned["imp", t, 3]}
+        rounds = {u.name for t in TASKS for u in planned[Key("imp", (t,), seed=3)]}
         assert {p.parent.name for p in units.glob(f"*/{MASK}")} == rounds
         assert not [p for p in unbroken[0].rglob("*") if p.name.startswith(".")], "no drafts"
 
@@ -365,7 +366,7 @@ class TestRunningAgain:
 
     @pytest.mark.parametrize("system", ["single", "hard", "sparse"])
     def test_a_system_that_lacks_a_unit_is_not_reported(self, home, planned, system):
-        unit = planned[system, "ner" if system == "single" else "all", 3][-1]
+        unit = planned[Key(system, ("ner",) if system == "single" else TASKS, seed=3)][-1]
         (home / "units" / unit.name / "result.json").unlink()
         table = pd.read_csv(rebuild(home) / "results.csv")
         assert set(table.system) == set(SYSTEMS) - {system}
@@ -399,7 +400,7 @@ class TestRunningAgain:
 class TestRunJson:
     def test_units_of_several_days_are_told_apart(self, home, planned):
         "Versions that differ stand side by side."
-        path = home / "units" / planned["single", "pos", 3][1].name / "result.json"
+        path = home / "units" / planned[Key("single", ("pos",), seed=3)][1].name / "result.json"
         content = load_json(path)
         content["made_with"] |= dict(torch="1.0.0")
         save_json(path, content)
@@ -411,7 +412,7 @@ class TestRunJson:
 
     def test_units_of_files_that_were_made_elsewhere_are_named(self, home, planned):
         "As when a mask is made again on a machine where other bits come out."
-        chain = planned["imp", "chunk", 3]
+        chain = planned[Key("imp", ("chunk",), seed=3)]
         path = home / "units" / chain[2].name / "result.json"
         content = load_json(path)
         before = f"{chain[1].name}/smaller.safetensors"
@@ -467,7 +468,7 @@ class TestRebuild:
     def test_a_damaged_file_is_named_and_no_table_is_written(self, home, planned, file):
         path = home / file
         if file != "run.json":
-            path = home / "units" / planned["imp", "pos", 3][1].name / file
+            path = home / "units" / planned[Key("imp", ("pos",), seed=3)][1].name / file
         before = {p: p.read_bytes() for p in home.glob("*.csv")}
         path.write_bytes(path.read_bytes()[:-4])
         with pytest.raises(Damaged) as error:
@@ -511,11 +512,11 @@ class TestStatus:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_interrupted_running_and_missing(self, home, experiment, planned):
-        unit = planned["soft", "all", 3][0]
+        unit = planned[Key("soft", TASKS, seed=3)][0]
         folder = home / "units"
         shutil.rmtree(folder / unit.name)
         assert self.row(home, unit).state == "missing" and self.row(home, unit).epochs == "0/1"
-        unit = planned["hard", "all", 3][1]
+        unit = planned[Key("hard", TASKS, seed=3)][1]
         (folder / unit.name / "result.json").unlink()
         assert self.row(home, unit).state == "missing"
         assert perform_killed(unit, folder, experiment.source, 2)
@@ -529,29 +530,29 @@ class TestStatus:
         assert self.row(home, unit).state == "done"
 
     def test_a_unit_that_has_just_begun_is_running(self, home, planned):
-        unit = planned["hard", "all", 3][1]
+        unit = planned[Key("hard", TASKS, seed=3)][1]
         (home / "units" / unit.name / "result.json").unlink()
         with FileLock(home / "units" / unit.name / "lock"):
             row = self.row(home, unit)
         assert (row.state, row.epochs) == ("running", "0/2")
 
-    @pytest.mark.parametrize("key", ["hard", "imp", "subnet"])
-    def test_a_damaged_result_is_shown_where_it_is(self, home, planned, key):
-        unit = planned[key, "all" if key == "hard" else "pos", 3][1]
+    @pytest.mark.parametrize("system", ["hard", "imp", "subnet"])
+    def test_a_damaged_result_is_shown_where_it_is(self, home, planned, system):
+        unit = planned[Key(system, TASKS if system == "hard" else ("pos",), seed=3)][1]
         path = home / "units" / unit.name / "result.json"
         path.write_text(path.read_text().replace('"mean": ', '"mean": 1'))
         found = status(home)
         assert found[found.state == "damaged"].name.tolist() == [unit.name]
 
     def test_a_damaged_mask_is_shown_where_it_is(self, home, planned):
-        unit = planned["imp", "pos", 3][1]
+        unit = planned[Key("imp", ("pos",), seed=3)][1]
         path = home / "units" / unit.name / MASK
         path.write_bytes(path.read_bytes()[:-4])
         found = status(home)
         assert found[found.state == "damaged"].name.tolist() == [unit.name]
 
     def test_a_damaged_checkpoint_is_shown_where_it_is(self, home, planned):
-        unit = planned["hard", "all", 3][1]
+        unit = planned[Key("hard", TASKS, seed=3)][1]
         (home / "units" / unit.name / "result.json").unlink()
         (home / "units" / unit.name / "checkpoint.safetensors").write_bytes(b"half")
         assert self.row(home, unit).state == "damaged"
@@ -560,13 +561,13 @@ class TestStatus:
         run(replace(experiment, epochs=1, results_dir=str(home)), lambda line: None)
         found = status(home)
         others = found[found.state == "other"]
-        mine = {us[-1].name for (s, _, _), us in planned.items() if s != "imp"}
+        mine = {us[-1].name for key, us in planned.items() if key.system != "imp"}
         assert set(others.name) == mine and set(others.unit) <= {
             u.label for us in planned.values() for u in us
         }
         path = home / "units" / others.name.iloc[0] / "result.json"
         path.write_bytes(b"")
-        assert self.row(home, planned["hard", "all", 3][0]).state == "done"
+        assert self.row(home, planned[Key("hard", TASKS, seed=3)][0]).state == "done"
         assert status(home).set_index("name").loc[path.parent.name].state == "damaged"
 
 

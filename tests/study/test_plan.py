@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from studies import (
@@ -13,11 +14,8 @@ from studies import (
     TINY,
     check_same_study,
     check_same_unit,
-    groups,
     in_threads,
     perform_killed,
-    plan,
-    read_tables,
 )
 from tiny import write_corpus
 
@@ -29,7 +27,9 @@ from sparse_sharing.study.chains import CONTROLS
 from sparse_sharing.study.config import DESIGNS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
 from sparse_sharing.study.executor import cost
-from sparse_sharing.study.plan import CHOSEN, agenda
+from sparse_sharing.study.overlaps import groups
+from sparse_sharing.study.plan import CHOSEN, agenda, plan
+from sparse_sharing.study.schema import GROUP, SYSTEMS, WHAT, Key, joined
 from sparse_sharing.study.units import MASK, WEIGHTS, load_file, load_result, seconds
 from sparse_sharing.tagging.encoder import Sizes
 
@@ -38,13 +38,22 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 NAMES = ("exp1", "relatedness", "sparsity", "warmup", "budget")
 PAIRS = list(combinations(TASKS, 2))
 METRICS = {"pos": 1, "ner": 5, "chunk": 5, "pp": 1}  # how many each task has
-ALIKE = ("imp again", "imp other warmup", "imp no warmup", "imp no warmup again")
+ALIKE = ("again", "other warmup", "no warmup", "no warmup again")  # chains besides the first
 MADE = (*CONTROLS, "other_task")  # all four controls
+
+
+def group(tasks, variant="", level=None, seed=3) -> Key:
+    "The key of masks that are compared."
+    return Key("", tasks, level, variant, seed)
 
 
 def names(planned, *systems):
     "Names of all units, or of those of some systems."
-    return {u.name for (s, _, _), us in planned.items() for u in us if not systems or s in systems}
+    found = set()
+    for key, units in planned.items():
+        if not systems or key.system in systems:
+            found |= {unit.name for unit in units}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +69,7 @@ class TestWhatIsShared:
     def test_relatedness_needs_the_chains_and_hard_sharing_of_experiment_1(self, planned):
         first, own = planned["exp1"], planned["relatedness"]
         assert names(first) & names(own) == names(first, "hard", "imp")
-        assert all(own[k] == first[k] for k in first if k[0] in ("hard", "imp"))
+        assert all(own[k] == first[k] for k in first if k.system in ("hard", "imp"))
 
     def test_sparsity_needs_all_that_experiment_1_can_name(self, planned):
         first, own = planned["exp1"], planned["sparsity"]
@@ -68,42 +77,50 @@ class TestWhatIsShared:
 
     def test_warmup_needs_the_chains_and_hard_sharing_of_experiment_1(self, planned):
         first, own = planned["exp1"], planned["warmup"]
-        assert own["hard 1", "all", 3] == first["hard", "all", 3]
+        assert own[Key("hard", TASKS, 1, seed=3)] == first[Key("hard", TASKS, seed=3)]
         assert names(first) & names(own) == names(first, "hard", "imp")
 
     def test_the_masks_of_one_density_are_those_of_all_analyses(self, planned):
         related, sparse, warm = (planned[n] for n in ("relatedness", "sparsity", "warmup"))
         assert (
-            related["sparse", "all", 3]
-            == sparse["sparse 2", "all", 3]
-            == warm["sparse 1", "all", 3]
+            related[Key("sparse", TASKS, seed=3)]
+            == sparse[Key("sparse", TASKS, 2, seed=3)]
+            == warm[Key("sparse", TASKS, 1, seed=3)]
         )
         for kind in MADE:
-            assert related[kind, "all", 3] == sparse[f"{kind} 2", "all", 3]
+            assert related[Key(kind, TASKS, seed=3)] == sparse[Key(kind, TASKS, 2, seed=3)]
 
     def test_another_warmup_is_the_one_of_the_next_seed(self, planned, tmp_path):
         after = plan(Experiment("exp1", **SMALL | dict(seed=4)), "d" * 64, tmp_path)
         for task in TASKS:
-            other = planned["relatedness"]["imp other warmup", task, 3]
-            assert other == [after["hard", "all", 4][0], *after["imp", task, 4]]
+            other = planned["relatedness"][Key("imp", (task,), variant="other warmup", seed=3)]
+            assert other == [
+                after[Key("hard", TASKS, seed=4)][0],
+                *after[Key("imp", (task,), seed=4)],
+            ]
 
     def test_no_warmup_is_that_of_the_analysis_of_the_warmup(self, planned):
         related, warm = planned["relatedness"], planned["warmup"]
         for task in TASKS:
-            assert related["imp no warmup", task, 3][1:] == warm["imp 0", task, 3]
-            assert related["imp no warmup", task, 3][0] == warm["hard 0", "all", 3][0]
+            assert (
+                related[Key("imp", (task,), variant="no warmup", seed=3)][1:]
+                == warm[Key("imp", (task,), 0, seed=3)]
+            )
+            assert (
+                related[Key("imp", (task,), variant="no warmup", seed=3)][0]
+                == warm[Key("hard", TASKS, 0, seed=3)][0]
+            )
 
     def test_a_chain_that_goes_further_begins_with_the_same_rounds(self, tmp_path):
         own = {n: plan(Experiment(n), "d" * 64, tmp_path) for n in ("relatedness", "sparsity")}
         for task in TASKS:
-            short, long = (own[n]["imp", task, 0] for n in own)
+            short, long = (own[n][Key("imp", (task,), seed=0)] for n in own)
             assert 1 < len(short) < len(long) and long[: len(short)] == short
             z = plan_module.EVERY
-            assert [f"random {z}", f"random {len(long) - 1}"] == [
-                s for s, _, _ in own["sparsity"] if s.startswith("random")
-            ]
-            at = own["sparsity"][f"sparse {z}", "all", 0][1].masks
-            assert at == tuple(own["sparsity"]["imp", t, 0][z].name for t in TASKS)
+            levels = [key.level for key in own["sparsity"] if key.system == "random"]
+            assert levels == [z, len(long) - 1]
+            at = own["sparsity"][Key("sparse", TASKS, z, seed=0)][1].masks
+            assert at == tuple(own["sparsity"][Key("imp", (t,), seed=0)][z].name for t in TASKS)
 
     @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations"}))
     def test_whatever_a_unit_needs_is_planned_before_it(self, name, tmp_path):
@@ -131,48 +148,50 @@ def test_too_few_rounds_for_combinations_are_refused(tmp_path):
 
 class TestRelatedness:
     def test_its_systems(self, planned):
-        expected = {(s, "all", 3) for s in ("hard", "sparse", *MADE)}
-        expected |= {(s, t, 3) for s in ("imp", *ALIKE) for t in TASKS}
-        expected |= {
-            (f"{s} {'+'.join(p)}", "+".join(p), 3) for s in ("hard", "sparse") for p in PAIRS
-        }
+        expected = {Key(s, TASKS, seed=3) for s in ("hard", "sparse", *MADE)}
+        expected |= {Key("imp", (t,), None, v, 3) for v in ("", *ALIKE) for t in TASKS}
+        expected |= {Key(s, pair, seed=3) for s in ("hard", "sparse") for pair in PAIRS}
         assert set(planned["relatedness"]) == expected
 
     def test_all_chains_end_at_one_density(self, planned):
-        ends = [us[-1] for (s, _, _), us in planned["relatedness"].items() if s.startswith("imp")]
+        ends = [us[-1] for k, us in planned["relatedness"].items() if k.system == "imp"]
         assert len(ends) == 5 * len(TASKS) == len({u.name for u in ends})
         assert {(u.round, u.alpha) for u in ends} == {(2, SMALL["alpha"])}
 
     def test_masks_made_again_start_from_the_same_warmup_with_another_stream(self, planned):
         own = planned["relatedness"]
-        for again, before in [("imp again", "imp"), ("imp no warmup again", "imp no warmup")]:
+        for again, before in [("again", ""), ("no warmup again", "no warmup")]:
             for task in TASKS:
-                pairs = zip(own[again, task, 3][-3:], own[before, task, 3][-3:], strict=True)
-                for a, b in pairs:
+                ours = own[Key("imp", (task,), variant=again, seed=3)][-3:]
+                theirs = own[Key("imp", (task,), variant=before, seed=3)][-3:]
+                for a, b in zip(ours, theirs, strict=True):
                     assert a.start == b.start != "" and a.seed == b.seed and a.round == b.round
                     assert (a.phase, b.phase) == ("again", "round") and a.name != b.name
 
     def test_another_warmup_has_another_seed_and_start(self, planned):
         own = planned["relatedness"]
         for task in TASKS:
-            a, b = own["imp other warmup", task, 3][-1], own["imp", task, 3][-1]
+            a, b = (
+                own[Key("imp", (task,), variant="other warmup", seed=3)][-1],
+                own[Key("imp", (task,), seed=3)][-1],
+            )
             assert a.start != b.start and (a.seed, b.seed) == (4, 3)
 
     def test_no_warmup_is_no_epoch_of_it(self, planned):
         own = planned["relatedness"]
-        none = {own[s, t, 3][0] for s in ALIKE if "no warmup" in s for t in TASKS}
+        ways = ("no warmup", "no warmup again")
+        none = {own[Key("imp", (t,), variant=v, seed=3)][0] for v in ways for t in TASKS}
         assert len(none) == 1 and none.pop().epochs == 0
 
     def test_pairs_start_where_the_warmup_of_all_ended(self, planned):
         "Each task keeps the mask that it has in the company of all."
         own = planned["relatedness"]
-        warmup, whole = own["sparse", "all", 3]
+        warmup, whole = own[Key("sparse", TASKS, seed=3)]
         masks = dict(zip(TASKS, whole.masks, strict=True))
         assert warmup.tasks == TASKS
         for pair in PAIRS:
-            key = "+".join(pair)
             for system in ("hard", "sparse"):
-                first, main = own[f"{system} {key}", key, 3]
+                first, main = own[Key(system, pair, seed=3)]
                 assert first == warmup and main.start == warmup.name
                 assert (main.tasks, main.system) == (pair, system)
                 assert main.masks == (tuple(masks[t] for t in pair) if system == "sparse" else ())
@@ -182,18 +201,18 @@ class TestControls:
     def test_each_takes_the_place_of_what_it_imitates(self, planned):
         "Second phases that differ in their masks alone."
         own = planned["relatedness"]
-        sparse = own["sparse", "all", 3][-1]
+        sparse = own[Key("sparse", TASKS, seed=3)][-1]
         for kind in MADE:
-            units = own[kind, "all", 3]
+            units = own[Key(kind, TASKS, seed=3)]
             assert replace(units[-1], masks=sparse.masks) == sparse
-            assert units[0] == own["hard", "all", 3][0]
-        assert len({own[k, "all", 3][-1].masks for k in (*MADE, "sparse")}) == 5
+            assert units[0] == own[Key("hard", TASKS, seed=3)][0]
+        assert len({own[Key(k, TASKS, seed=3)][-1].masks for k in (*MADE, "sparse")}) == 5
 
     def test_their_masks_are_units_of_no_epoch_that_say_what_they_imitate(self, planned):
         own = planned["relatedness"]
-        warmup, sparse = own["sparse", "all", 3]
+        warmup, sparse = own[Key("sparse", TASKS, seed=3)]
         for kind in CONTROLS:
-            _, *masks, main = own[kind, "all", 3]
+            _, *masks, main = own[Key(kind, TASKS, seed=3)]
             assert main.masks == tuple(m.name for m in masks)
             assert [m.masks for m in masks] == [(r,) for r in sparse.masks]
             assert [m.tasks for m in masks] == [(t,) for t in TASKS]
@@ -206,8 +225,8 @@ class TestControls:
 
     def test_other_task_gives_each_task_the_mask_of_the_next(self, planned):
         own = planned["relatedness"]
-        masks = dict(zip(TASKS, own["sparse", "all", 3][1].masks, strict=True))
-        warmup, main = own["other_task", "all", 3]
+        masks = dict(zip(TASKS, own[Key("sparse", TASKS, seed=3)][1].masks, strict=True))
+        warmup, main = own[Key("other_task", TASKS, seed=3)]
         assert dict(zip(main.tasks, main.masks, strict=True)) == {
             "pos": masks["ner"],
             "ner": masks["chunk"],
@@ -219,15 +238,19 @@ class TestControls:
         monkeypatch.setattr(plan_module, "EVERY", 2)
         deep = Experiment("sparsity", **SMALL | dict(min_density=0.12))
         own = plan(deep, "d" * 64, tmp_path)
-        last = own["imp", "pos", 3][-1].round
+        last = own[Key("imp", ("pos",), seed=3)][-1].round
         assert last == 5, "0.65 ** 5 is less than 0.12"
-        found = Counter(s.split()[0] for s, _, _ in own)
-        assert {s for s, _, _ in own if s[:6] == "sparse"} == {f"sparse {z}" for z in (0, 2, 4, 5)}
+        found = Counter(key.system for key in own)
+
+        def levels(system):
+            return {key.level for key in own if key.system == system}
+
+        assert levels("sparse") == {0, 2, 4, 5}
         for kind in MADE:
-            assert {s for s, _, _ in own if s.startswith(kind)} == {f"{kind} 2", f"{kind} 5"}
+            assert levels(kind) == {2, 5}
             for z in (2, 5):
-                like = own[f"sparse {z}", "all", 3][1].masks
-                made = [u.masks[0] for u in own[f"{kind} {z}", "all", 3] if u.kind == "mask"]
+                like = own[Key("sparse", TASKS, z, seed=3)][1].masks
+                made = [u.masks[0] for u in own[Key(kind, TASKS, z, seed=3)] if u.kind == "mask"]
                 assert tuple(made) == (like if kind in CONTROLS else ())
         assert found["imp"] == found["single"] == 3 and found["soft"] == 1
 
@@ -241,22 +264,22 @@ class TestWarmup:
         "And the second phase has an epoch at least, since it ends with the best of them."
         asked = Experiment("warmup", **SMALL | dict(warmup=warmup, epochs=epochs))
         own = plan(asked, "d" * 64, tmp_path)
-        assert [s for s, _, _ in own if s.startswith("hard")] == [f"hard {w}" for w in expected]
+        assert [key.level for key in own if key.system == "hard"] == expected
         for w in expected:
-            for system in (f"hard {w}", f"sparse {w}"):
-                first, main = own[system, "all", 3]
+            for system in ("hard", "sparse"):
+                first, main = own[Key(system, TASKS, w, seed=3)]
                 assert first.epochs == w and first.epochs + main.epochs == warmup + epochs
                 assert main.epochs >= 1 and main.start == first.name and main.keep == "best"
 
     def test_masks_are_made_from_the_warmup_that_they_are_used_after(self, planned):
         own = planned["warmup"]
         for w in (0, 1, 2):
-            first, main = own[f"sparse {w}", "all", 3]
-            assert (first, main.tasks) == (own[f"hard {w}", "all", 3][0], TASKS)
+            first, main = own[Key("sparse", TASKS, w, seed=3)]
+            assert (first, main.tasks) == (own[Key("hard", TASKS, w, seed=3)][0], TASKS)
             for task, mask in zip(TASKS, main.masks, strict=True):
-                rounds = own["imp" if w == 1 else f"imp {w}", task, 3]
+                rounds = own[Key("imp", (task,), None if w == 1 else w, seed=3)]
                 assert {u.start for u in rounds} == {first.name} and rounds[-1].name == mask
-        assert len({s for s, _, _ in own if s.startswith("imp")}) == 3
+        assert {key.level for key in own if key.system == "imp"} == {None, 0, 2}
 
     def test_rounds_are_as_long_after_any_warmup(self, planned):
         found = {u.epochs for us in planned["warmup"].values() for u in us if u.kind == "round"}
@@ -264,53 +287,51 @@ class TestWarmup:
 
 
 class TestGroups:
-    EACH = ["-".join(g) for g in [*PAIRS, TASKS]]
+    EACH = [*PAIRS, TASKS]
 
     def found(self, planned, name, **changes):
         return groups(Experiment(name, **SMALL | changes), planned[name])
 
     def test_of_relatedness(self, planned):
-        labels = [*self.EACH, *(f"{e} no warmup" for e in self.EACH)]
-        for task in TASKS:
-            ways = ("one-shot", "same warmup", "another warmup", "no warmup")
-            labels += [f"{task}: {x}" for x in ways]
-        assert set(self.found(planned, "relatedness")) == {(x, 3) for x in labels}
-        assert len(labels) == len(set(labels)) == 2 * 4 + 3 * 4
+        ways = ("one-shot", "same warmup", "another warmup", "no warmup")
+        expected = {group(some, way) for some in self.EACH for way in ("", "no warmup")}
+        expected |= {group((task,), way) for task in TASKS for way in ways}
+        assert set(self.found(planned, "relatedness")) == expected
+        assert len(expected) == 2 * 4 + 3 * 4
 
     def test_of_sparsity_and_of_warmup(self, planned):
-        "The number of the round, or of the epochs, stands behind the tasks."
+        "Its level is the number of the round, or of the epochs."
         for name, numbers in [("sparsity", (0, 2)), ("warmup", (0, 1, 2))]:
-            labels = {(f"{e} {n}", 3) for e in self.EACH for n in numbers}
-            assert set(self.found(planned, name)) == labels
+            expected = {group(some, level=n) for some in self.EACH for n in numbers}
+            assert set(self.found(planned, name)) == expected
 
     def test_before_masks_are_chosen_a_comparison_has_none(self, planned):
         assert self.found(planned, "exp1") == {}
 
-    def test_they_are_the_masks_that_the_label_says(self, planned):
+    def test_they_are_the_masks_that_the_key_says(self, planned):
         own, found = planned["relatedness"], self.found(planned, "relatedness")
 
-        def last(chain, *tasks):
-            return tuple(own[chain, t, 3][-1].name for t in tasks)
+        def last(variant, *tasks):
+            "The last rounds of a chain for each task."
+            return tuple(own[Key("imp", (t,), None, variant, 3)][-1].name for t in tasks)
 
-        for pair in [*PAIRS, TASKS]:
-            label = "-".join(pair)
-            assert found[label, 3] == last("imp", *pair)
-            assert found[f"{label} no warmup", 3] == last("imp no warmup", *pair)
+        for some in self.EACH:
+            assert found[group(some)] == last("", *some)
+            assert found[group(some, "no warmup")] == last("no warmup", *some)
         for t in TASKS:
-            assert found[f"{t}: same warmup", 3] == last("imp", t) + last("imp again", t)
-            other = last("imp", t) + last("imp other warmup", t)
-            assert found[f"{t}: another warmup", 3] == other
-            none = last("imp no warmup", t) + last("imp no warmup again", t)
-            assert found[f"{t}: no warmup", 3] == none
-            imp, one_shot = found[f"{t}: one-shot", 3]
-            assert (imp,) == last("imp", t)
-            assert one_shot == own["one_shot", "all", 3][-1].masks[TASKS.index(t)]
+            assert found[group((t,), "same warmup")] == last("", t) + last("again", t)
+            assert found[group((t,), "another warmup")] == last("", t) + last("other warmup", t)
+            none = last("no warmup", t) + last("no warmup again", t)
+            assert found[group((t,), "no warmup")] == none
+            imp, one_shot = found[group((t,), "one-shot")]
+            assert (imp,) == last("", t)
+            assert one_shot == own[Key("one_shot", TASKS, seed=3)][-1].masks[TASKS.index(t)]
 
     def test_of_sparsity_they_are_the_rounds_of_that_number(self, planned):
         own, found = planned["sparsity"], self.found(planned, "sparsity")
         for z in (0, 2):
-            assert found[f"pos-chunk {z}", 3] == tuple(
-                own["imp", t, 3][z].name for t in ("pos", "chunk")
+            assert found[group(("pos", "chunk"), level=z)] == tuple(
+                own[Key("imp", (t,), seed=3)][z].name for t in ("pos", "chunk")
             )
 
     def test_each_seed_has_its_own(self, tmp_path):
@@ -320,7 +341,7 @@ class TestGroups:
         for seed in (3, 4):
             one = replace(asked, seed=seed, n_seeds=1)
             alone |= groups(one, plan(one, "d" * 64, tmp_path))
-        assert both == alone and {s for _, s in both} == {3, 4}
+        assert both == alone and {key.seed for key in both} == {3, 4}
 
 
 # ------------------------------------------------------------------ small studies
@@ -356,7 +377,16 @@ class Study:
         self.units = self.home / "units"
         data = read_data(self.experiment.source)
         self.planned = plan(self.experiment, data.checksum, self.units)
-        self.tables = read_tables(self.home)
+        self.tables = {
+            path.stem: pd.read_csv(path, keep_default_na=False, dtype={"level": str})
+            for path in self.home.glob("*.csv")
+        }
+
+    def what(self, key) -> tuple:
+        "What stands in a row of a table about a key, in the order of `WHAT`."
+        alone = SYSTEMS[key.system].apart if key.system else False
+        tasks = self.experiment.design.tasks if alone else key.tasks
+        return key.system, key.variant, "" if key.level is None else str(key.level), joined(tasks)
 
     def mask(self, unit):
         return Mask(load_file(self.units, f"{unit}/{MASK}"))
@@ -395,34 +425,38 @@ class TestStudies:
     def test_every_system_has_its_rows(self, study):
         "When all is done: a row for each metric of each task that it serves."
         expected = Counter()
-        for (system, _, _), units in study.planned.items():
-            if not system.startswith("imp"):
-                expected |= {(system, t): METRICS[t] for t in units[-1].tasks}
-        results = study.tables["results"]
-        assert Counter(zip(results.system, results.task, strict=True)) == expected
+        for key, units in study.planned.items():
+            if key.system != "imp":
+                expected |= {(*study.what(key), t): METRICS[t] for t in units[-1].tasks}
+        rows = study.tables["results"][[*WHAT, "task"]]
+        assert Counter(rows.itertuples(index=False, name=None)) == expected
         assert set(status(study.home).state) == {"done"}
-        last = study.tables["curves"].groupby(["system", "task"]).epoch.max()
+        last = study.tables["curves"].groupby([*WHAT, "task"]).epoch.max()
         s = study.experiment.settings
         assert set(last[list(expected)]) == {s.warmup + s.epochs}
         others = last.drop(list(expected))  # of a pair's warmup, which all tasks had in common
-        assert set(others) <= {s.warmup} and all("+" in system for system, _ in others.index)
+        assert set(others) <= {s.warmup}
+        assert {tasks for *_, tasks, _ in others.index} <= {joined(pair) for pair in PAIRS}
 
     def test_overlaps_are_there_with_their_parts(self, study):
         found = groups(study.experiment, study.planned)
         overlap, parts = study.tables["overlap"], study.tables["parts"]
-        assert overlap.tasks.tolist() == [label for label, _ in found]
-        for row in overlap.itertuples():
-            masks = [study.mask(n) for n in found[row.tasks, row.seed]]
-            assert row.overlap == pytest.approx(overlap_ratio(masks))
-            assert row.chance == pytest.approx(chance_overlap(masks))
-            own = parts[parts.tasks == row.tasks]
+        assert len(overlap) == len(found)
+        for row, (key, units) in zip(overlap.to_dict("records"), found.items(), strict=True):
+            assert [row[column] for column in GROUP] == [
+                study.what(key)[WHAT.index(c)] for c in GROUP
+            ]
+            masks = [study.mask(n) for n in units]
+            assert row["overlap"] == pytest.approx(overlap_ratio(masks))
+            assert row["chance"] == pytest.approx(chance_overlap(masks))
+            own = parts[(parts[GROUP] == [row[column] for column in GROUP]).all(axis=1)]
             assert own.weights.sum() == masks[0].size
             assert len(own) == 16 + (study.experiment.name != "negative_transfer")
 
     def test_seconds_are_those_of_all_that_a_system_needs_once(self, study):
-        spent = study.tables["results"].groupby(["system", "task"]).seconds.first()
-        for (system, _, _), units in study.planned.items():
-            if system.startswith("imp") or system in CHOSEN:
+        spent = study.tables["results"].groupby([*WHAT, "task"]).seconds.first()
+        for key, units in study.planned.items():
+            if key.system == "imp" or key.system in CHOSEN:
                 continue
             needed, ahead = {}, list(units)
             named = {u.name: u for us in study.planned.values() for u in us}
@@ -431,18 +465,18 @@ class TestStudies:
                 needed[unit.name] = seconds(study.result(unit))
                 ahead += [named[n] for n in unit.inputs.values()]
             for t in units[-1].tasks:
-                assert spent[system, t] == pytest.approx(sum(needed.values()))
+                assert spent[*study.what(key), t] == pytest.approx(sum(needed.values()))
 
     def test_chains_besides_those_of_the_candidates_have_a_table(self, study):
         expected = {
-            "relatedness": {"again", "other warmup", "no warmup", "no warmup again"},
+            "relatedness": {(variant, "") for variant in ALIKE},
             "sparsity": set(),
-            "warmup": {"0", "2"},
+            "warmup": {("", "0"), ("", "2")},
             "negative_transfer": set(),
         }[study.experiment.name]
         chains, candidates = study.tables["chains"], study.tables["candidates"]
-        ways = chains.variant.fillna(chains.level.map("{:.0f}".format))
-        assert set(ways) == expected
+        ways = set(chains[["variant", "level"]].itertuples(index=False, name=None))
+        assert ways == expected
         tasks = study.experiment.design.tasks
         assert len(candidates) == 2 * len(tasks) and len(chains) == 2 * len(tasks) * len(expected)
         assert not (study.home / "masks").exists(), "a mask is kept once, in its unit"
@@ -460,7 +494,7 @@ class TestMasksOfControls:
     def test_they_have_the_density_of_what_they_imitate(self, related):
         "Random and shuffled ones tensor by tensor, one-shot ones over all tensors together."
         for kind in CONTROLS:
-            for unit in (u for u in related.planned[kind, "all", 0] if u.kind == "mask"):
+            for unit in (u for u in related.planned[Key(kind, TASKS, seed=0)] if u.kind == "mask"):
                 made, like = related.mask(unit.name), related.mask(unit.masks[0])
                 counts = [{n: int(t.sum()) for n, t in m.items()} for m in (made, like)]
                 assert made != like and made.kept == like.kept < like.size
@@ -468,7 +502,7 @@ class TestMasksOfControls:
                 assert related.result(unit)["density"] == like.density
 
     def masks(self, study, kind):
-        return [study.mask(n) for n in study.planned[kind, "all", 0][-1].masks]
+        return [study.mask(n) for n in study.planned[Key(kind, TASKS, seed=0)][-1].masks]
 
     def test_shuffled_ones_keep_the_overlap_and_random_ones_lose_it(self, related):
         sparse, shuffled, random = (
@@ -484,7 +518,7 @@ class TestMasksOfControls:
 
     def test_one_shot_ones_keep_what_is_large_after_the_warmup(self, related):
         "Common to all tasks, since the warmup was."
-        warmup, *_ = related.planned["one_shot", "all", 0]
+        warmup, *_ = related.planned[Key("one_shot", TASKS, seed=0)]
         weights = load_tensors(related.units / warmup.name / WEIGHTS)[0]
         made = self.masks(related, "one_shot")
         assert made[0] == made[1] == made[2]
@@ -495,12 +529,10 @@ class TestMasksOfControls:
         assert kept.min() >= gone.max()
 
     def test_the_same_task_again_has_another_mask_of_that_density(self, related):
-        for label in ("one-shot", "same warmup", "another warmup", "no warmup"):
+        found = groups(related.experiment, related.planned)
+        for variant in ("one-shot", "same warmup", "another warmup", "no warmup"):
             for task in TASKS:
-                one, other = (
-                    related.mask(n)
-                    for n in groups(related.experiment, related.planned)[f"{task}: {label}", 0]
-                )
+                one, other = (related.mask(n) for n in found[group((task,), variant, seed=0)])
                 assert one.kept == other.kept and one != other
 
     @pytest.fixture
@@ -515,7 +547,7 @@ class TestMasksOfControls:
     @pytest.mark.parametrize("kind", CONTROLS)
     def test_a_mask_that_is_gone_is_made_again(self, related, home, kind):
         "The same one, and nothing is trained."
-        unit = related.planned[kind, "all", 0][2]
+        unit = related.planned[Key(kind, TASKS, seed=0)][2]
         path = home / "units" / unit.name / MASK
         before = path.read_bytes()
         path.unlink()
@@ -527,7 +559,10 @@ class TestMasksOfControls:
     @pytest.mark.parametrize("kind", CONTROLS)
     def test_a_damaged_mask_is_told_and_mended(self, related, home, kind):
         "As soon as somebody needs it."
-        unit, main = related.planned[kind, "all", 0][2], related.planned[kind, "all", 0][-1]
+        unit, main = (
+            related.planned[Key(kind, TASKS, seed=0)][2],
+            related.planned[Key(kind, TASKS, seed=0)][-1],
+        )
         path = home / "units" / unit.name / MASK
         path.write_bytes(path.read_bytes()[:-3])
         rows = status(home)
@@ -540,7 +575,7 @@ class TestMasksOfControls:
 
     def test_a_mask_of_another_unit_is_not_taken(self, related, home):
         "A sound file, but not the one."
-        _, one, other, _, main = related.planned["random", "all", 0]
+        _, one, other, _, main = related.planned[Key("random", TASKS, seed=0)]
         path = home / "units" / one.name / MASK
         shutil.copy(home / "units" / other.name / MASK, path)
         (home / "units" / main.name / "result.json").unlink()
@@ -551,8 +586,8 @@ class TestMasksOfControls:
 class TestSparsity:
     def test_all_weights_for_each_task_is_hard_sharing_bit_for_bit(self, sparsity):
         "Scores, curves and what they cost in weights; computed in another way."
-        first, main = sparsity.planned["sparse 0", "all", 0]
-        hard = sparsity.planned["hard", "all", 0][1]
+        first, main = sparsity.planned[Key("sparse", TASKS, 0, seed=0)]
+        hard = sparsity.planned[Key("hard", TASKS, seed=0)][1]
         assert main.name != hard.name and {sparsity.mask(m).density for m in main.masks} == {1}
         ours, theirs = sparsity.result(main), sparsity.result(hard)
         assert ours["scores"] == theirs["scores"] and ours["epoch"] == theirs["epoch"]
@@ -564,13 +599,14 @@ class TestSparsity:
         assert ours["parameters"] == theirs["parameters"]
         other = ["system", "level", "variant", "seconds", "task_epochs"]
         tables = [
-            sparsity.tables["results"].query(f"system == '{s}'").drop(columns=other)
-            for s in ("sparse 0", "hard")
+            sparsity.tables["results"].query(which).drop(columns=other)
+            for which in ("system == 'sparse' and level == '0'", "system == 'hard'")
         ]
         assert tables[0].values.tolist() == tables[1].values.tolist()
 
     def test_fewer_weights_are_another_matter(self, sparsity):
-        sparse, hard = (sparsity.planned[s, "all", 0][1] for s in ("sparse 1", "hard"))
+        sparse = sparsity.planned[Key("sparse", TASKS, 1, seed=0)][1]
+        hard = sparsity.planned[Key("hard", TASKS, seed=0)][1]
         assert sparsity.result(sparse)["curve"] != sparsity.result(hard)["curve"]
         density = [sparsity.mask(m).density for m in sparse.masks]
         assert density == pytest.approx([1 - TINY["alpha"]] * len(TASKS), abs=1e-3)
@@ -611,10 +647,10 @@ class TestSparsity:
 
 class TestWarmupStudy:
     def test_each_warmup_has_the_curve_of_its_first_phase_in_common(self, warm):
-        curves = warm.tables["curves"].set_index(["task", "epoch"])[["system", "loss", "dev"]]
+        curves = warm.tables["curves"].set_index(["task", "epoch"])
         for w in (0, 1, 2):
             hard, sparse = (
-                curves[curves.system == f"{s} {w}"].drop(columns="system")
+                curves[(curves.system == s) & (curves.level == str(w))][["loss", "dev"]]
                 for s in ("hard", "sparse")
             )
             for epoch in (1, 2, 3):
@@ -628,18 +664,21 @@ class TestNegativeTransfer:
         results = negative.tables["results"]
         assert set(results.system) == {"single", "subnet", "hard", "sparse"}
         assert set(results.task) == {"ner", "pp"}
-        assert negative.tables["overlap"].tasks.tolist() == ["ner-pp"]
+        assert negative.tables["overlap"].tasks.tolist() == ["ner+pp"]
         about = load_json(negative.home / "run.json")
         assert about["settings"]["training"]["sizes"]["filters"] == 0
         assert about["experiment"]["relatedness"] is None
 
     def test_its_masks_are_chosen_from_whole_chains(self, negative):
-        best = {t: negative.planned["imp", t, 0][1].name for t in ("ner", "pp")}
-        assert negative.planned["sparse", "all", 0][1].masks == tuple(best.values())
-        assert negative.planned["subnet", "pp", 0][1].masks == (best["pp"],)
+        best = {t: negative.planned[Key("imp", (t,), seed=0)][1].name for t in ("ner", "pp")}
+        assert negative.planned[Key("sparse", ("ner", "pp"), seed=0)][1].masks == tuple(
+            best.values()
+        )
+        assert negative.planned[Key("subnet", ("pp",), seed=0)][1].masks == (best["pp"],)
         spent = negative.tables["results"].groupby(["system", "task"]).seconds.first()
         units = {u for us in negative.planned.values() for u in us}
         chain = [u for u in units if u.kind == "round"]
-        main, hard = negative.planned["sparse", "all", 0][1], negative.planned["hard", "all", 0][0]
+        main = negative.planned[Key("sparse", ("ner", "pp"), seed=0)][1]
+        hard = negative.planned[Key("hard", ("ner", "pp"), seed=0)][0]
         total = sum(seconds(negative.result(u)) for u in [*chain, main, hard])
         assert spent["sparse", "ner"] == pytest.approx(total)

@@ -26,10 +26,11 @@ from sparse_sharing.files import Damaged, digest, load_json, load_tensors, save_
 from sparse_sharing.finders import random_like, shuffled
 from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
-from sparse_sharing.study import runner, units
+from sparse_sharing.study import machine, runner, units
 from sparse_sharing.study.data import TASKS, Source, read_data
+from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.models import build
-from sparse_sharing.study.runner import is_running, made_with, perform
+from sparse_sharing.study.runner import is_running, perform
 from sparse_sharing.study.units import (
     MASK,
     PREDICTIONS,
@@ -318,19 +319,19 @@ class TestResults:
         file = tmp_path / "pkg" / "__init__.py"
         file.parent.mkdir()
         file.write_text("")
-        monkeypatch.setattr(runner.sparse_sharing, "__file__", str(file))
+        monkeypatch.setattr(machine.sparse_sharing, "__file__", str(file))
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-        assert runner.commit_at_hand() == ""
+        assert machine.commit_at_hand() == ""
         git("init")
         git("add", ".")
         git("commit", "-m", "first")
-        assert runner.commit_at_hand() == git("rev-parse", "HEAD")
+        assert machine.commit_at_hand() == git("rev-parse", "HEAD")
         (tmp_path / "notes.txt").write_text("not code")
-        assert runner.commit_at_hand() == git("rev-parse", "HEAD")
+        assert machine.commit_at_hand() == git("rev-parse", "HEAD")
         file.write_text("changed = True")
-        assert runner.commit_at_hand() == git("rev-parse", "HEAD") + " with changes"
+        assert machine.commit_at_hand() == git("rev-parse", "HEAD") + " with changes"
         monkeypatch.setenv("PATH", "")
-        assert runner.commit_at_hand() == ""
+        assert machine.commit_at_hand() == ""
 
 
 class TestPerform:
@@ -609,7 +610,7 @@ class TestPerform:
 
     def test_data_that_changed_meanwhile_are_refused(self, plan, source, tmp_path):
         unit = replace(plan["warmup"], data="0" * 64)
-        with pytest.raises(ValueError, match="data are not those it was made for"):
+        with pytest.raises(ValueError, match="are not those it was made for"):
             perform(unit, tmp_path, source)
         assert load_result(tmp_path, unit) is None and not is_running(tmp_path, unit)
 

@@ -139,6 +139,31 @@ def test_conllu_is_known_by_its_ten_columns(here):
     assert other[0].tags == {"deprel": ("nsubj", "aux", "advmod", "root")}
 
 
+SYNTAX = st.lists(st.sampled_from(["word", "range", "empty"]), min_size=1, max_size=8).filter(
+    lambda kinds: "word" in kinds
+)
+
+
+@settings(deadline=None)
+@given(st.lists(SYNTAX, min_size=1, max_size=5), st.sampled_from("\t "))
+def test_words_and_sentences_are_counted_as_the_treebank_counts(tmp_path_factory, trees, space):
+    "Lines whose number is whole are words; those with a hyphen or a dot are not."
+    file, blocks = tmp_path_factory.mktemp("treebank") / "a.conllu", []
+    for kinds in trees:
+        rows, n = ["# text = #1 made"], 0
+        for kind in [*kinds, "word"]:  # what a range spells comes after it
+            n += kind == "word"
+            number = {"word": f"{n}", "range": f"{n + 1}-{n + 2}", "empty": f"{n}.1"}[kind]
+            form = f"{kind}{n}"
+            rows.append(space.join((number, form, "_", "X", "Y", "_", "_", "_", "_", "_")))
+        blocks.append("\n".join(rows))
+    file.write_text("\n\n".join(blocks) + "\n")
+    got = read_conll(file, "conllu")
+    assert [len(s.words) for s in got] == [kinds.count("word") + 1 for kinds in trees]
+    assert {w[:4] for s in got for w in s.words} == {"word"}
+    assert {tag for s in got for tag in s.tags["upos"]} == {"X"}
+
+
 def test_ten_columns_of_another_kind_are_no_treebank(here):
     (here / "x").write_text("#a\t1\t2\t3\t4\t5\t6\t7\t8\tO\n")
     columns = "word _ _ _ _ _ _ _ _ ner"

@@ -15,7 +15,12 @@ from browser import chromium
 from helpers import ROOT
 
 pytestmark = pytest.mark.e2e
-SMALL = {"epochs": 1, "warmup": 1, "min_density": 0.9}
+SMALL = {
+    "epochs": 1,
+    "warmup": 1,
+    "min_density": 0.9,
+    "systems": '"single hard sparse sparse_table4"',
+}
 
 
 @pytest.fixture

@@ -164,6 +164,56 @@ class TestLinks:
         assert read_data(source.absolute).checksum == read_data(experiment.source).checksum
 
 
+def put(path, what):
+    "Something in the place of a file."
+    path.unlink(missing_ok=True)
+    if what == "folder":
+        path.mkdir()
+        (path / "precious").write_text("precious")
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "nested":
+        path.write_text("[" * 200_000)
+    elif what == "huge":
+        with path.open("wb") as file:
+            file.truncate(2**33)
+    else:
+        path.symlink_to(path.parent / "nowhere")
+
+
+class TestNoFiles:
+    @pytest.mark.parametrize("what", ["folder", "pipe", "nested", "huge", "link"])
+    @pytest.mark.parametrize("name", [RESULT, MASK, WEIGHTS, LOG, "lock"])
+    def test_in_the_place_of_a_unit(self, experiment, finished, home, units, name, what):
+        "It goes on with the same numbers, or it stops and names the place. `status` has a row for it."
+        unit = units["last" if name == MASK else "warmup" if name == WEIGHTS else "main"]
+        place = home / "units" / unit.name / name
+        if name in (LOG, "lock"):
+            (place.parent / RESULT).unlink()
+        if name == WEIGHTS:
+            (home / "units" / units["main"].name / RESULT).unlink()
+        put(place, what)
+        table = status(home)
+        assert len(table) == len(status(finished))
+        others = set(table[~table.name.isin([unit.name, units["main"].name])].state)
+        assert others == {"done"}
+        try:
+            again(experiment, home)
+        except (ValueError, OSError) as error:
+            assert str(place) in str(error)
+            if what == "folder":
+                assert (place / "precious").read_text() == "precious"
+            return
+        check_same_study(home, finished)
+
+    @pytest.mark.parametrize("what", ["folder", "pipe", "nested", "huge"])
+    def test_in_the_place_of_run_json(self, home, what):
+        put(home / "run.json", what)
+        for ask in (status, rebuild):
+            with pytest.raises(ValueError, match="run.json is damaged"):
+                ask(home)
+
+
 class TestSealed:
     "Files with a checksum that fits, written by somebody else."
 

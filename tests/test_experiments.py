@@ -10,7 +10,9 @@ from helpers import NOTEBOOKS, page
 
 from sparse_sharing.study.schema import COLUMNS
 
-EXPERIMENTS = [p for p in NOTEBOOKS if not re.match(r".*/|index|your_|replication", page(p))]
+EXPERIMENTS = [
+    p for p in NOTEBOOKS if not re.match(r".*/|index|api|running|your_|replication", page(p))
+]
 PARAMETERS = {
     *("data_dir", "embeddings", "preset", "alpha", "min_density", "warmup", "epochs"),
     *("seed", "n_seeds", "workers", "scheduler", "device", "results_dir"),

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..files import Damaged, digest, load_json, load_tensors
+from ..files import Damaged, check_regular, digest, load_json, load_tensors
 from ..masks import Mask
 from ..pruning import Candidate
 from ..tagging.encoder import Sizes
@@ -182,6 +182,7 @@ def load_file(
     "A file that a finished unit left. Raises `Damaged` if it is not there, or not what the unit's result speaks of."
     place = folder / path
     try:
+        check_regular(place)
         tensors = (
             dict(Mask.load(place)) if place.name in (MASK, SMALLER) else load_tensors(place)[0]
         )

@@ -196,7 +196,8 @@ class TestNoFiles:
         table = status(home)
         assert len(table) == len(status(finished))
         others = set(table[~table.name.isin([unit.name, units["main"].name])].state)
-        assert others == {"done"}
+        waits = {"other"} if name == MASK else set()  # what hangs on the choice of masks
+        assert others == {"done"} | waits
         try:
             again(experiment, home)
         except (ValueError, OSError) as error:

@@ -89,7 +89,7 @@ def test_fewer_tasks_of_a_known_corpus():
         ("exp1", dict(schemes="x=bioes"), "schemes speaks of columns: say what they hold"),
         ("exp1", dict(splits="train=a"), "splits speaks of columns: say what they hold"),
         ("exp1", dict(levels="pos"), "levels 'pos': write each name once"),
-        ("exp1", dict(levels="pos=0"), "levels gives pos the layer 0: write a number, 1 or more"),
+        ("exp1", dict(levels="pos=0"), "levels gives pos the layer 0: write 1 to 8"),
         ("exp1", dict(data_dir=".", columns="x y"), "columns x y: call one of them word"),
         ("exp3", dict(data_dir=".", columns="word x"), "tasks says which sub-folders of data_dir"),
         (

@@ -22,9 +22,9 @@ NAV = {
     "Reports": ["report/*"],
     "Experiments": [
         *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup"),
-        *("budget", "replication"),
+        *("budget", "maturity", "combinations", "replication"),
     ],
-    "Guides": ["your_model", "your_data", "api"],
+    "Guides": ["running", "your_model", "your_data", "api"],
 }
 TAGS = {
     ("echo", "false"): "remove-input",

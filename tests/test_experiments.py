@@ -19,6 +19,14 @@ PARAMETERS = {
 }
 SMALL = dict(alpha=0.4, min_density=0.65, warmup=1, epochs=1, workers=2)
 each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+LONG = {"maturity": {}, "combinations": {"alpha": None, "min_density": None}}  # own settings
+each_in_its_time = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, marks=pytest.mark.slow if p.stem in LONG else pytest.mark.e2e, id=p.stem)
+        for p in EXPERIMENTS
+    ],
+)
 
 
 @each_experiment
@@ -31,10 +39,9 @@ def test_an_experiment_takes_the_parameters_of_all(path):
     assert not bare, f"parameters without a type or a comment: {bare}"
 
 
-@pytest.mark.e2e
-@each_experiment
+@each_in_its_time
 def test_an_experiment_runs_and_writes_its_tables(path, tmp_path):
-    settings = SMALL | {"results_dir": str(tmp_path / "results")}
+    settings = SMALL | LONG.get(path.stem, {}) | {"results_dir": str(tmp_path / "results")}
     papermill.execute_notebook(
         str(path),
         str(tmp_path / "out.ipynb"),

@@ -161,8 +161,17 @@ class Study:
 
     def kill_worker(self, rng: random.Random) -> None:
         "And see the study end with an error that says so."
-        busy = sorted(at_work(group(self.process.pid)))
-        others = [p for p in group(self.process.pid) if p != self.process.pid and is_worker(p)]
+        busy, others = [], []
+        for _ in range(600):  # between two units there may be none, and a new one takes its time
+            busy = sorted(at_work(group(self.process.pid)))
+            members = group(self.process.pid)
+            others = [p for p in members if p != self.process.pid and is_worker(p)]
+            if busy or others or self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        if not busy and not others:  # it has just ended by itself
+            assert self.process.wait(PATIENCE) == 0, self.log.read_text()
+            return
         self.moments[-1] += f", worker of {len(busy)} at work"
         os.kill(rng.choice(busy or others), signal.SIGKILL)
         self.process.wait(PATIENCE)

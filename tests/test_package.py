@@ -209,7 +209,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
     late = set()
     for node in ast.walk(tree):
         guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if guard or isinstance(node, ast.FunctionDef):
+        if guard or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             late |= {id(n) for n in ast.walk(node)}
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -110,10 +110,8 @@ def test_run_all(folder, lab):
             ".textContent.match(/[0-9]/)",
             timeout=900_000,
         )
-        assert (
-            page.locator(".jp-RenderedText[data-mime-type*='stderr'] pre:has-text('Error')").count()
-            == 0
-        )
+        failed = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type*='stderr']:has-text('Error')"
+        assert page.locator(failed).count() == 0
         text = page.locator(".jp-Notebook").inner_text()
         assert "Sparse sharing (Table 4)" in text and "Test scores in percent" in text
         assert page.locator(f"{output} img").count() >= 3  # figures 3, curves, sizes

@@ -75,7 +75,7 @@ def ways_in(
 
 # %% ../../nbs/report/08_questions.ipynb #d36d66d6
 Measures = dict[Key, dict[str, float]]  # masks that are compared -> what is measured
-MEASURES = ("overlap", "chance", "union")
+MEASURES = ("overlap", "union")
 
 
 def _measures(r: Results) -> Measures:

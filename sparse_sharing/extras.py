@@ -13,7 +13,7 @@ def require(
     extra: str,  # name of an extra of this project: study or dask
     *packages: str,  # what it has to have brought, as they are imported
 ) -> None:
-    "Raise `ModuleNotFoundError`, with the command that helps, if a package is not installed."
+    "Raise `ModuleNotFoundError`, with the command that installs it, if a package is not installed."
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise ModuleNotFoundError(

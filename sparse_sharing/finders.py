@@ -51,7 +51,7 @@ def sensitivity(
     n_batches: int | None = None,  # mini-batches to look at; None: one pass over the task's data
     seed: object = 0,  # decides which, and dropout
 ) -> Scores:
-    "How much the loss feels each weight: |weight x gradient| (SNIP; no training)."
+    "How much the loss depends on each weight: |weight x gradient| (SNIP; no training)."
     subnet = alone(model, task, mask).train()
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "snip", task.name))

@@ -304,7 +304,7 @@ class Mask(MaskMakers):
         self,
         path: str | os.PathLike[str],  # safetensors file to write; missing folders are made
     ) -> None:
-        "Write the mask: one bit a weight, the file whole or not at all; same mask, same bytes."
+        "Write the mask atomically, one bit for each weight. Equal masks give equal bytes."
         packed, description = _packed(self)
         # A single entry: safetensors writes several entries in an order that differs by run.
         whole = safetensors_bytes(packed, metadata={FORMAT: description})

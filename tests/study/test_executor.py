@@ -355,17 +355,17 @@ class TestWork:
         assert min(b - a for a, b in zip(calls, calls[1:], strict=False)) >= 1
 
     def test_others_go_on_while_one_is_waited_for(self, plan, source, tmp_path, monkeypatch):
-        train, order = executor.perform, []
+        train, order, other = executor.perform, [], replace(plan["hard"], seed=1)
 
         def perform(unit, *rest):
             order.append(unit)
-            if unit == plan["hard"] and plan["first"] not in order:
+            if unit == plan["hard"] and other not in order:
                 return False
             return train(unit, *rest)
 
         monkeypatch.setattr(executor, "perform", perform)
-        work(lambda: agenda_of(plan["hard"], plan["single"]), tmp_path, source, log=lambda _: None)
-        assert order[:2] == [plan["hard"], plan["first"]]
+        work(lambda: agenda_of(plan["hard"], other), tmp_path, source, log=lambda _: None)
+        assert order[:2] == [plan["hard"], other]
 
     def test_no_more_are_at_work_than_were_asked_for(self, plan, source, tmp_path, monkeypatch):
         seen, at_work, guard, train = [], [], threading.Lock(), executor.perform

@@ -399,7 +399,7 @@ class TestRunningAgain:
         before = set((home / "units").iterdir())
         run(other, lambda line: None)
         assert before < set((home / "units").iterdir())
-        rows = status(home)
+        rows = status(home, names=True)
         assert set(rows.state) == {"done", "other"}
         assert {*rows[rows.state == "other"].name} == {p.name for p in before}
 

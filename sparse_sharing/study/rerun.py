@@ -68,7 +68,7 @@ def rerun(
     folder = Path(results_dir) / "units"
     if not (folder / name / "result.json").exists():
         raise FileNotFoundError(
-            f"{folder / name}: no finished unit: give a name from `study.status`"
+            f"{folder / name}: no finished unit: give a name from `study.status(folder, names=True)`"
         )
     recorded = load_json(folder / name / "result.json")
     if not recorded["curve"]:

@@ -24,16 +24,12 @@ class Name:
     chapter: str  # the notebook that makes it, below `nbs`
     node: ast.stmt
     text: str  # of its module
+    page: str = ""  # file of its page, without suffix
 
     @property
     def kind(self) -> str:
         kinds = {ast.ClassDef: "class", ast.FunctionDef: "function"}
         return kinds.get(type(self.node), "constant")
-
-    @property
-    def page(self) -> str:
-        "File of its page. Some file systems take capitals for small letters, so `Fit` and `fit` differ in more."
-        return f"{self.module}.{self.name}{'' if self.kind == 'function' else '-' + self.kind}"
 
     @property
     def doc(self) -> str:
@@ -61,7 +57,19 @@ def public(root: Path = ROOT) -> list[Name]:
                 offered = set(ast.literal_eval(node.value))
             made += [Name(n, module, chapter[1], node, text) for n in names]
         found += [entry for entry in made if entry.name in offered]
+    name_pages(found)
     return found
+
+
+def name_pages(entries: list[Name]) -> None:
+    "Give each name a page of its own, also where a file system takes capitals for small letters: `Fit` and `fit`."
+    taken: set[str] = set()
+    for entry in entries:
+        kind = "" if entry.kind == "function" else f"-{entry.kind}"
+        entry.page = f"{entry.module}.{entry.name}{kind}"
+        while entry.page.lower() in taken:
+            entry.page += "-2"
+        taken.add(entry.page.lower())
 
 
 def lines(text: str, first: int, last: int) -> str:

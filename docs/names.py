@@ -1,6 +1,7 @@
 "A page for each public name of the package, made from its source: `pages(...)` writes them beside the chapters."
 
 import ast
+import json
 import re
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -238,8 +239,18 @@ def write(pages: Path) -> None:
         text = written(entry, index, home, anchors)
         (pages / "names" / f"{entry.page}.md").write_text(text, "utf-8")
     (pages / "names" / "index.md").write_text(overview(names, face), "utf-8")
-    api = pages / "api.ipynb"  # shows those of the face together
-    text = api.read_text("utf-8")
-    for entry in face:
-        text = text.replace(f"### `{entry.name}`", f"### [`{entry.name}`](names/{entry.page}.md)")
-    api.write_text(text, "utf-8")
+    link_names(pages / "api.ipynb", face)
+
+
+def link_names(page: Path, entries: list[Name]) -> None:
+    "Make the headings that a notebook's cells have shown into links to the pages of names."
+    nb = json.loads(page.read_text("utf-8"))
+    shown = [o["data"] for cell in nb["cells"] for o in cell.get("outputs", []) if "data" in o]
+    for data in shown:
+        text = "".join(data.get("text/markdown", ""))
+        for entry in entries:
+            link = f"### [`{entry.name}`](names/{entry.page}.md)"
+            text = text.replace(f"### `{entry.name}`", link)
+        if text:
+            data["text/markdown"] = text
+    page.write_text(json.dumps(nb), "utf-8")

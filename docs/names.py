@@ -218,10 +218,24 @@ def line(entry: Name, bold: bool) -> str:
 
 def of_face(names: list[Name]) -> list[Name]:
     "Those that `sparse_sharing` itself gives."
-    tree = ast.parse((ROOT / PACKAGE / "__init__.py").read_text("utf-8"))
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    given = {(node.module, alias.name) for node in imports for alias in node.names}
-    return [entry for entry in names if (entry.module, entry.name) in given]
+    made = {(entry.module, entry.name): entry for entry in names}
+    texts = {entry.module: entry.text for entry in names}
+    found = []
+    for name, module in imports((ROOT / PACKAGE / "__init__.py").read_text("utf-8")).items():
+        while (module, name) not in made:  # the module has it from another one
+            module = imports(texts[module])[name]
+        found.append(made[module, name])
+    return found
+
+
+def imports(text: str) -> dict[str, str]:
+    "What a module imports, and from which module of the package."
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.name: (node.module or "").removeprefix(f"{PACKAGE}.")
+        for node in nodes
+        for alias in node.names
+    }
 
 
 def write(pages: Path) -> None:

@@ -46,7 +46,7 @@ def run(tool: str, *args: str | Path, cwd: Path = ROOT) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,  # the site is built in two minutes, on a busy machine in ten
     )
     assert done.returncode == 0, f"{tool} ended with {done.returncode}\n{done.stdout}"
     return done.stdout

@@ -73,6 +73,7 @@ class TestExport:
             for kind in type(module).__mro__:
                 assert not kind.__module__.startswith("sparse_sharing"), kind
 
+    @pytest.mark.e2e
     def test_a_process_without_the_library_runs_it(self, tmp_path):
         model, inputs = linear_net()
         module = model.export("b")

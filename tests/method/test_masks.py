@@ -296,6 +296,7 @@ class TestFile:
         assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it
         assert Mask.load(path) == mask
 
+    @pytest.mark.e2e
     def test_same_mask_same_bytes_in_another_process(self, tmp_path):
         script = (
             "import sys, torch; from sparse_sharing.masks import Mask; "

@@ -1,6 +1,7 @@
 "The library that a user installs, and the form of its code."
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -60,8 +61,8 @@ def needed(names: list[str], extra: str = "") -> dict[str, Requirement]:
     return chosen
 
 
-def environment(place: Path, wheel: Path, extra: str = "") -> Path:
-    """The Python of a new environment with the wheel and what its metadata asks for, nothing else.
+def environment(place: Path, wheel: Path, extra: str = "", tools: Iterable[str] = ()) -> Path:
+    """The Python of a new environment with the wheel, what its metadata asks for, and tools, nothing else.
 
     To save a download of torch, the requirements are links to this environment's copies. The
     project is not among them: it can only come from the wheel."""
@@ -69,7 +70,7 @@ def environment(place: Path, wheel: Path, extra: str = "") -> Path:
     python = place / "bin" / "python"
     run("pip", "--python", python, "install", "--no-index", "--no-deps", wheel)
     site = next((place / "lib").glob("python*/site-packages"))
-    for name in needed(requirements(wheel), extra):
+    for name in needed([*requirements(wheel), *tools], extra):
         dist = distribution(name)
         tops = {f.parts[0] for f in dist.files or []} - {"..", "__pycache__"}
         for top in tops:
@@ -155,6 +156,27 @@ def test_the_library_is_imported_without_any_extra(plain_python, tmp_path):
 def test_the_example_of_the_readme_runs_without_any_extra(plain_python, tmp_path):
     done = says(plain_python, example(), tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.e2e
+def test_the_librarys_tests_pass_without_any_extra(wheel, tmp_path):
+    "Those that need one are skipped, and say which. There is no checkout that could be imported instead."
+    python = environment(tmp_path / "env", wheel, tools=("pytest", "hypothesis"))
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow and not e2e", "tests/method"]
+    done = subprocess.run(
+        [python, "-m", "pytest", *options],
+        cwd=copy, capture_output=True, text=True, env=environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed[1]) > 500, done.stdout
+    skipped = re.findall(r"^SKIPPED .*", done.stdout, re.M)
+    extras = "loky|pandas|huggingface_hub|onnx|torchjd|transformers|CUDA"
+    assert not [line for line in skipped if not re.search(extras, line)], skipped
 
 
 @pytest.mark.e2e

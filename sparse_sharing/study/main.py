@@ -42,7 +42,11 @@ def run(
     def ask() -> Agenda:
         return agenda(experiment, data, folder)
 
-    work(ask, folder, experiment.source, experiment.processes, experiment.scheduler, log)
+    try:
+        work(ask, folder, experiment.source, experiment.processes, experiment.scheduler, log)
+    except KeyboardInterrupt:
+        log("interrupted: what is done is kept, and the same call goes on from here")
+        raise
     return write_tables(experiment, data.about)
 
 

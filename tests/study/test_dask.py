@@ -213,11 +213,12 @@ def test_workers_come_late_and_the_scheduler_dies(empty, corpus, unbroken, tmp_p
     "A study waits for the first worker, and the second one gets its share. Without the scheduler it goes on here."
     study = Run(empty, corpus, tmp_path)
     study.until(study.waits)
-    empty.add_worker()
-    study.until(lambda: study.results() >= 2)
+    first = empty.add_worker()
+    study.until(lambda: study.results() >= 2 and unit_of(first.pid))
+    os.kill(first.pid, signal.SIGSTOP)  # or it might be ready before the second one is there
     late = empty.add_worker()
     study.until(lambda: unit_of(late.pid))
-    assert study.results() >= 2
+    os.kill(first.pid, signal.SIGCONT)
     empty.scheduler.kill()
     with pytest.raises(ConnectionError, match="is gone. Start it again, or leave it out"):
         study.done.result(PATIENCE)

@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -290,6 +291,47 @@ def check_sound_and_count(home: Path) -> int:
     load_json(home / "run.json")
     assert not set(TABLES) & {p.stem for p in home.glob("*.csv")}
     return len(list(home.glob("units/*/result.json")))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    "Makes a small disk, and makes it larger. Yields the function that does both, told of its size."
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def size(kilobytes: int) -> None:
+        how = f"size={kilobytes}k" + (",remount" if place.is_mount() else "")
+        command = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here")
+
+    yield size
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a disk")
+def test_a_disk_that_is_full_says_so_and_the_same_call_goes_on(tmp_path, corpus, disk, unbroken):
+    "A real one, which is full at the start, full in the middle, and then has room."
+    study = Study(tmp_path, corpus, workers=2)
+    study.home = tmp_path / "disk" / "results"
+    study.settings["results_dir"] = str(study.home)
+    told, progress = [], []
+    try:
+        for kilobytes in (64, 400, 64_000):
+            disk(kilobytes)
+            study.start()
+            told.append(study.end())
+            progress.append(study.progress())
+            study.check()
+            assert not list(study.home.rglob(".*.draft"))
+        assert study.process.returncode == 0, told[-1]
+        study.check_end(unbroken, corpus)
+    finally:
+        end_group(study.process)
+    for said in told[:2]:
+        assert "the disk is full. Make room, and the same call goes on from here" in said, said
+    assert progress[0] < progress[1] < progress[2]
 
 
 @pytest.mark.slow

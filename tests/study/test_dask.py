@@ -62,6 +62,7 @@ class Cluster:
         with (self.folder / f"{command}.txt").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-c", code, *options],
+                cwd=self.folder,  # or Python would look for the package in the checkout first
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(package)},

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, modules, run
+from lowest import versions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_readme import example
@@ -262,6 +263,14 @@ def test_what_a_module_imports_is_a_requirement(wheel):
             if package not in known and not makers & (at_top if top else anywhere):
                 bare.append(f"{name}: {package}")
     assert not bare, f"add to the requirements in settings.ini, or import it in a function: {bare}"
+
+
+def test_what_is_required_has_a_lowest_version():
+    "Which `tests/lowest.py` installs. Extras, too."
+    extras = ["study", "dask", "hub", "onnx", "transformers", "torchjd"]
+    chosen = versions(extras)
+    assert all(re.fullmatch(r"[\w.-]+==[\d.]+", version) for version in chosen)
+    assert len(chosen) == len(set(chosen)) > 20
 
 
 def test_code_is_linted_and_formatted():

@@ -234,7 +234,7 @@ def find_masks(
     model: HardSharing,  # holds the weights to start from, after warmup; left as it is
     tasks: Sequence[Task],  # whose masks to find: each is a task of the model
     method: str
-    | Scorer = "imp",  # `imp`, `one_shot`, `snip`, `l0`, `random`, `unanimous`, or a score of your own
+    | Scorer = "imp",  # `imp`, `one_shot`, `snip`, `l0`, `random`, `unanimous`, or your own: a score for each weight, in its shape
     *,
     density: float | Mapping[str, float],  # share of the weights to keep, for all tasks or by task
     within: Mask | None = None,  # search among these weights only; None: all that are prunable

@@ -44,7 +44,8 @@ def joint_step(
     optimizer: Optimizer,  # any optimiser that `subnet_step` takes
     model: nn.Module,  # the model, or a wrapper around it
     losses: Mapping[str, Tensor],  # task -> scalar loss
-    combine: Combiner | None = None,  # of what tasks share; None: the sum
+    combine: Combiner
+    | None = None,  # what tasks share, (tasks, weights) -> (weights,); None: the sum
 ) -> None:
     """One step of several tasks: of each weight by the gradients of the tasks that keep it.
 

@@ -75,7 +75,7 @@ class Protecting(Subnets):
     def trainable(
         self,
         *tasks: str,  # names of tasks
-    ) -> Reach:
+    ) -> Reach:  # parameter -> bits of what it may move, in its shape; None: all of it
         "What a step of these tasks together may move: what they use, without what is protected against them."
         reach: Reach = {}
         for task in tasks:

@@ -141,13 +141,9 @@ def reach_of(
             )
     return reach
 
-# %% ../nbs/method/02_optim.ipynb #9d456a67
-class SubnetSGD(Optimizer):
-    """SGD with momentum and weight decay, whose step changes nothing outside the subnets of its tasks.
-
-    Weights outside, and their velocities, stay as they are to the last bit. Tables with
-    sparse gradients (`nn.Embedding(sparse=True)`) are updated lazily, and brought up to date when read.
-    """
+# %% ../nbs/method/02_optim.ipynb #a74a8be0
+class _Held(Optimizer):
+    "The parameters that an optimiser of subnets moves, with its tables."
 
     def __init__(
         self,
@@ -207,6 +203,25 @@ class SubnetSGD(Optimizer):
                     "it, or make a new optimiser"
                 )
 
+    def flush(self) -> None:
+        "Bring every table up to date: before weights are saved or copied."
+        for table in self.tables.values():
+            table.catch_up(None)
+
+    def release(self) -> None:
+        "Bring every table up to date and let go of the model."
+        self.flush()
+        for table in self.tables.values():
+            table.hook.remove()
+
+# %% ../nbs/method/02_optim.ipynb #2ff9d43a
+class SubnetSGD(_Held):
+    """SGD with momentum and weight decay, whose step changes nothing outside the subnets of its tasks.
+
+    Weights outside, and their velocities, stay as they are to the last bit. Tables with
+    sparse gradients (`nn.Embedding(sparse=True)`) are updated lazily, and brought up to date when read.
+    """
+
     @torch.no_grad()
     def step(  # type: ignore[override]  # a step belongs to a task
         self,
@@ -243,17 +258,6 @@ class SubnetSGD(Optimizer):
         if like.numel() < size or (like.dtype, like.device) != (weight.dtype, weight.device):
             self._room = torch.empty(size, dtype=weight.dtype, device=weight.device)
         return self._room[:size].view(weight.shape)
-
-    def flush(self) -> None:
-        "Bring every table up to date: before weights are saved or copied."
-        for table in self.tables.values():
-            table.catch_up(None)
-
-    def release(self) -> None:
-        "Bring every table up to date and let go of the model."
-        self.flush()
-        for table in self.tables.values():
-            table.hook.remove()
 
 # %% ../nbs/method/02_optim.ipynb #d5efc668
 class Outside:

@@ -32,7 +32,9 @@ def target(
 
 
 def prune(
-    weights: Mapping[str, Tensor],  # parameter name -> trained weights, at least those of the mask
+    weights: Mapping[
+        str, Tensor
+    ],  # parameter name -> trained weights in its shape, at least those of the mask
     mask: Mask,  # what was trained
     keep: int,  # weights that shall remain
 ) -> Mask:  # a part of `mask` with exactly `keep` weights

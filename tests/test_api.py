@@ -1,12 +1,14 @@
 "The page of public names: each stands on it, with arguments, errors and chapter, and none is thin."
 
 import ast
+import dataclasses
 import inspect
 import re
 import textwrap
 from dataclasses import is_dataclass
 
 import pytest
+import torch
 from helpers import ROOT
 from nbformat import read
 
@@ -46,6 +48,44 @@ def lacking(made, section: str) -> list[str]:
         missing.append("a sentence")
     missing += [error for error in raises(made) if error not in text]
     return missing + re.findall(r"^\| (\S+) \|  \|$", section, re.M)
+
+
+def typed(made) -> dict[str, str]:
+    "Argument -> its type, for those that hold tensors."
+    if is_dataclass(made):
+        types = {f.name: str(f.type) for f in dataclasses.fields(made)}
+    else:
+        made = made.__init__ if inspect.isclass(made) else inspect.unwrap(made)
+        types = {name: str(kind) for name, kind in inspect.get_annotations(made).items()}
+    return {name: kind for name, kind in types.items() if "Tensor" in kind or "ndarray" in kind}
+
+
+def shapeless(made, section: str) -> list[str]:
+    "Arguments that are tensors, whose remark on the page says no shape."
+    found = []
+    for name in typed(made):
+        shown = r"\*returns\*" if name == "return" else f"`{name}`"
+        (remark,) = set(re.findall(rf"^\| {shown} \| (.*) \|$", section, re.M)) or {""}
+        if not re.search(r"shape|scalar|\([^)]*,[^)]*\)", remark):
+            found.append(name)
+    return found
+
+
+@each_name
+def test_tensors_have_shapes(name):
+    made, (whole, *methods) = getattr(sparse_sharing, name), sections()[name].split("**`.")
+    assert shapeless(made, whole) == []
+    for part in methods:
+        method = getattr(made, part.split("`")[0])
+        assert shapeless(method.fget if isinstance(method, property) else method, part) == []
+
+
+def test_a_tensor_without_a_shape_is_found():
+    def bare(x: torch.Tensor, y: torch.Tensor, n: int) -> torch.Tensor:
+        "Does something with `x` and `y`, and gives a third."
+
+    section = "| `x` | a tensor |\n| `y` | (batch, words) |\n| *returns* | a scalar |"
+    assert shapeless(bare, section) == ["x"]
 
 
 @each_name

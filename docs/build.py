@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import names
 from nbdev.serve import proc_nbs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,7 @@ if __name__ == "__main__":
         text, folder = nb.read_text(encoding="utf-8"), nb.parent.relative_to(pages).as_posix()
         text = re.sub(r"(?<=output-file: )(?=[\w-]+\.html)", f"{folder}/", text)
         nb.write_text(text, encoding="utf-8")
+    names.write(pages)
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
     places = ["-c", ROOT / "docs", "-d", BUILD / "doctrees", pages, BUILD / "html"]
     sys.exit(subprocess.call([*sphinx, *map(str, places)]))

@@ -4,12 +4,13 @@ import ast
 import json
 import re
 from configparser import ConfigParser
+from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
 import yaml
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 ini = ConfigParser(delimiters=["="])
@@ -24,7 +25,7 @@ NAV = {
         *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup"),
         *("budget", "maturity", "combinations", "replication"),
     ],
-    "Guides": ["running", "your_model", "your_data", "api"],
+    "Guides": ["running", "your_model", "your_data", "api", "names/index"],
 }
 TAGS = {
     ("echo", "false"): "remove-input",
@@ -37,6 +38,7 @@ def navigation():
     "The reading order, as one list of pages for each group that has any."
     paths = sorted(p.relative_to(ROOT / "nbs") for p in (ROOT / "nbs").rglob("*.ipynb"))
     names = [p.with_suffix("").as_posix() for p in paths if "_checkpoints" not in str(p)]
+    names.append("names/index")  # which `names` writes
     for group, patterns in NAV.items():
         pages = [n for p in patterns for n in names if fnmatch(n, p)]
         if pages:
@@ -97,11 +99,80 @@ def documented(cell):
     return "", ""
 
 
+def shows(cell, kind):
+    "Whether an output of the cell has data of that kind."
+    return any(kind in o.get("data", {}) for o in cell.get("outputs", []))
+
+
+def caption(cell, opts, docs):
+    "Words for a figure: its `fig-cap`, the title it is given, or what the function says that draws it."
+    if "fig-cap" in opts:
+        return opts["fig-cap"]
+    tree = ast.parse(cell.source)
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    for call in calls:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        title = call.args[0] if call.args else None
+        if name == "suptitle" and isinstance(title, ast.Constant):
+            return title.value
+        if name in docs:
+            return docs[name]
+    raise ValueError(f"a figure without words: give this cell a `#| fig-cap:`\n{cell.source}")
+
+
+def drawings():
+    "What each function of the package and of the notebooks that draws a figure says of it."
+    cells = (
+        c
+        for p in (ROOT / "nbs").rglob("*.ipynb")
+        for c in json.loads(p.read_text("utf-8"))["cells"]
+    )
+    for source in ("".join(c["source"]) for c in cells if c["cell_type"] == "code"):
+        if "_figure(" in source and "def " in source:
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.FunctionDef) and node.name.endswith("_figure"):
+                    yield node.name, ast.get_docstring(node)
+
+
+def figure(words, number, name):
+    "Settings of MyST-NB for a picture: its text for those who do not see it, caption and target."
+    caption = f"**Figure {number}.** {words}"
+    return {"image": {"alt": words}, "figure": {"caption": caption, "name": name}}
+
+
+def parted(cell):
+    "The cell, with every picture that is not its only output in a cell of its own, without the source."
+    pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    if not pictures or len(cell.outputs) == 1:
+        return [cell]
+    parts = [deepcopy(cell)]
+    parts[0].outputs = []
+    for output in cell.outputs:
+        if output in pictures or (parts[-1].outputs and parts[-1].outputs[-1] in pictures):
+            parts.append(new_code_cell("", metadata={"tags": ["remove-input"]}))
+        parts[-1].outputs.append(output)
+    return parts
+
+
+def numbered_equations(text, page, count):
+    "Displayed equations with a label each, so that all are numbered; `count` stood before them on the page."
+    parts = re.split(r"(^```.*?^```|\$\$.+?\$\$(?: \([\w-]+\))?)", text, flags=re.M | re.S)
+    for i, part in enumerate(parts):
+        if part.startswith("$$"):
+            count += 1
+            if not part.endswith(")"):
+                parts[i] += f" (eq-{page.replace('/', '-')}-{count})"
+    return "".join(parts), count
+
+
 def joined(cell):
     "The cell, with its text as one string each (nbdev leaves lists of lines)."
     if not isinstance(cell.source, str):
         cell.source = "".join(cell.source)
     for o in cell.get("outputs", []):
+        if "text/html" in o.get("data", {}):  # pale numbers, so that they can be read on black, too
+            html = "".join(o.data["text/html"])
+            o.data["text/html"] = html.replace("opacity: .55", "opacity: .65")
         if "text" in o and not isinstance(o.text, str):
             o.text = "".join(o.text)
         for k, v in o.get("data", {}).items():
@@ -118,7 +189,8 @@ def read(text):
     nb = nbformat.from_dict(raw)
     nb.cells = [joined(c) for c in nb.cells]
     seen = {documented(c)[0] for c in nb.cells}
-    cells, level, page = [], 1, ""
+    docs = dict(drawings())
+    cells, level, page, figures, equations = [], 1, "", 0, 0
     for c in nb.cells:
         if c.cell_type == "raw":  # front matter, that nbdev made of the first cell
             meta = yaml.safe_load(c.source.strip().strip("-"))
@@ -128,7 +200,7 @@ def read(text):
                 cells += navigation()
             continue
         if c.cell_type == "markdown":
-            c.source = links(c.source)
+            c.source, equations = numbered_equations(links(c.source), page, equations)
             level = depth(c.source) or level
         else:
             name, doc = documented(c)
@@ -143,10 +215,13 @@ def read(text):
                 if new:
                     cells.append(new_markdown_cell(section(page, level + 1, title, new)))
             c.metadata["tags"] = [t for (k, v), t in TAGS.items() if opts.get(k) == v]
-            if "fig-cap" in opts:
-                c.metadata["mystnb"] = {
-                    "figure": {"caption": opts["fig-cap"], "name": opts["label"]}
-                }
+            for part in parted(c):
+                if shows(part, "image/png"):
+                    figures += 1
+                    name = f"fig-{page.replace('/', '-')}-{figures}"
+                    part.metadata["mystnb"] = figure(caption(c, opts, docs), figures, name)
+                cells.append(part)
+            continue
         cells.append(c)
     nb.cells = cells
     return nb

@@ -27,7 +27,7 @@ def write_whole(
     path: str | os.PathLike[str],  # file to write; missing folders are made
     write: Callable[[Path], object],  # told of the draft to write instead
 ) -> None:
-    "Write a file that appears whole or not at all. What `write` raises is passed on."
+    "Write a file atomically: under another name, then renamed. What `write` raises is passed on."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(".draft", f".{path.name}.", path.parent)
@@ -129,7 +129,7 @@ def load_about(
     path: str | os.PathLike[str],  # file that `save_tensors` wrote
     keys: Iterable[str] = (),  # what has to be said
 ) -> dict[str, Any]:  # what was said of its tensors
-    "What the header says, read in no time and not checked against the tensors. Raises as `load_tensors` does."
+    "What the header of a file says, read without the tensors and not checked against them. Raises as `load_tensors` does."
     check_regular(path)
     try:
         with safe_open(path, "pt") as file:

@@ -62,7 +62,7 @@ def draw(
 
 # %% ../nbs/method/07_regimes.ipynb #2b2a9fc7
 class Examples(NamedTuple):
-    "What networks learn from, or are tested on."
+    "Inputs and labels: what networks learn from, or are tested on."
 
     inputs: Tensor  # networks x tasks x examples x INPUTS
     answers: Tensor  # networks x tasks x examples, 0 or 1
@@ -311,7 +311,7 @@ def pruned(
 
 # %% ../nbs/method/07_regimes.ipynb #263d0034
 class Result(NamedTuple):
-    "What a system came to."
+    "The scores of one system."
 
     masks: Tensor  # runs x 2 x units x INPUTS
     dev: Tensor  # runs x 2, in percent

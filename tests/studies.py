@@ -16,7 +16,8 @@ from safetensors.torch import load_file as load_safetensors
 from sparse_sharing.files import digest, load_about, load_json, load_tensors
 from sparse_sharing.masks import Mask
 from sparse_sharing.study import executor
-from sparse_sharing.study.runner import LOG, perform, read_log
+from sparse_sharing.study.progress import LOG, read_log
+from sparse_sharing.study.runner import perform
 from sparse_sharing.study.schema import COLUMNS
 from sparse_sharing.study.units import load_result
 
@@ -82,7 +83,7 @@ def end_group(process: subprocess.Popen) -> None:
 def lines_of(unit: Path) -> list[str]:
     "The lines that a unit logged, an epoch each, as a person reads them."
     log = unit / LOG
-    return [p.line for p in read_log(log.read_text("utf-8"))] if log.exists() else []
+    return [p.line() for p in read_log(log.read_text("utf-8"))] if log.exists() else []
 
 
 def perform_killed(unit, folder, source, moves: int) -> bool:

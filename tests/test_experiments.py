@@ -57,3 +57,30 @@ def test_an_experiment_runs_and_writes_its_tables(path, tmp_path):
     for name in written:
         table = pd.read_csv(tmp_path / "results" / f"{name}.csv")
         assert list(table) == COLUMNS[name] and len(table)
+
+
+@pytest.mark.e2e
+def test_results_are_found_again_from_another_folder(tmp_path):
+    "From the root of a clone, and from the notebook's folder, as JupyterLab starts it."
+    notebook = nbformat.read(next(p for p in EXPERIMENTS if p.stem == "exp1"), 4)
+    sources = [cell.source for cell in notebook.cells]
+    last = next(i for i, source in enumerate(sources) if "run(experiment)" in source)
+    notebook.cells = notebook.cells[: last + 1]
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "settings.ini").touch()
+    nbformat.write(notebook, tmp_path / "nbs" / "exp1.ipynb")
+    told = []
+    for place in (tmp_path, tmp_path / "nbs"):
+        done = papermill.execute_notebook(
+            str(tmp_path / "nbs" / "exp1.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            dict(systems="single", warmup=1, epochs=1),
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(place),
+        )
+        printed = "".join(o.get("text", "") for cell in done.cells for o in cell.get("outputs", []))
+        assert f"writes to {tmp_path / 'results'}\n" in printed
+        told.append((tmp_path / "results" / "progress.log").read_text())
+    assert told[0] == told[1] and len(told[0].splitlines()) == 6, "all is done once"
+    assert not (tmp_path / "nbs" / "results").exists()

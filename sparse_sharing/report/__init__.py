@@ -4,6 +4,7 @@ from ..extras import require
 
 require("study", "pandas", "jinja2", "matplotlib", "seaborn", "scipy")
 
+from .reading import reading  # noqa: E402
 from .results import Results, describe, load, recorded  # noqa: E402
 from .tables import (  # noqa: E402
     cost_table,
@@ -17,6 +18,6 @@ from .tables import (  # noqa: E402
 
 __all__ = [
     *("Results", "load", "recorded", "describe"),
-    *("score_table", "f1_table", "mean_scores", "density_table"),
+    *("reading", "score_table", "f1_table", "mean_scores", "density_table"),
     *("genre_table", "overlap_table", "cost_table"),
 ]

@@ -20,10 +20,11 @@ from typing import Any
 
 from loky import ProcessPoolExecutor
 
-from ..files import Damaged, check_plain, remove
+from ..files import Damaged, remove
 from .data import Data, Source
 from .machine import connect, fingerprint
-from .runner import LOG, Progress, perform, read_log
+from .progress import Logs, fitted, scores
+from .runner import perform
 from .units import MASK, WEIGHTS, Unit, duration, load_result, seconds
 
 # %% ../../nbs/study/07_executor.ipynb #c029931a
@@ -188,6 +189,11 @@ def to_do(
     return missing
 
 # %% ../../nbs/study/07_executor.ipynb #309f380f
+def _is_single(unit: Unit) -> bool:
+    "Whether it trains a whole network for one task: what all else is compared with."
+    return unit.system == "single" and not unit.masks
+
+
 class _State:
     "What is done, what is missing, and who is at what."
 
@@ -226,7 +232,8 @@ class _State:
         ours = error.path.is_relative_to(self.folder)
         if self.repairs[error.path] > 3 or not ours or not remove(error.path, self.folder):
             raise error
-        self.log(f"{error.path} is damaged: {error.what}; it is removed, and made again")
+        place = error.path.relative_to(self.folder)
+        self.log(f"{place} is damaged: {error.what}; it is removed, and made again")
         self.results.pop(error.path.parent.name, None)
 
     def ready(self) -> list[Unit]:
@@ -239,7 +246,7 @@ class _State:
             if unit.name in self.missing and unit.name not in busy and asked and not waits:
                 units.append(unit)
         behind = work_behind(self.agenda)
-        return sorted(units, key=lambda u: (u.seed, -behind[u.name]))  # a seed before the next
+        return sorted(units, key=lambda u: (u.seed, not _is_single(u), -behind[u.name]))
 
     def tidy(self) -> None:
         "Remove what no unit needs any more."
@@ -254,69 +261,34 @@ class _State:
                 remove(home / WEIGHTS, self.folder)
 
 # %% ../../nbs/study/07_executor.ipynb #305eec53
-class _Logs:
-    "What workers append to their units' logs."
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.read: dict[str, int] = {}  # unit -> bytes of its log that were read
-        self.epochs: dict[str, int] = {}  # unit -> epochs done
-
-    def follow(self, unit: Unit) -> None:
-        "From here on: what an earlier attempt wrote was told then."
-        path = self.folder / unit.name / LOG
-        check_plain(path)
-        self.read[unit.name] = path.stat().st_size if path.exists() else 0
-
-    def news(self) -> list[Progress]:
-        "What came since."
-        news = []
-        for name in self.read:
-            path = self.folder / name / LOG
-            if not path.exists():
-                continue
-            with path.open("rb") as file:
-                file.seek(self.read[name])
-                text = file.read()
-            whole = text[: text.rfind(b"\n") + 1]
-            self.read[name] += len(whole)
-            for progress in read_log(whole.decode("utf-8", errors="replace")):
-                if progress.epoch:
-                    self.epochs[name] = progress.epoch
-                news.append(progress)
-        return news
-
-
-def _time_left(state: _State, logs: _Logs, workers: int) -> str:
-    "How long the rest of the agenda takes, judged by what is done of it; empty if nothing is."
+def _how_far(state: _State, logs: Logs, workers: int) -> str:
+    "Units that are done, of how many, and how long the rest takes, judged by what is done of it."
     agenda = state.agenda
+    total, more = len(agenda.units), "+" if agenda.later else ""
+    count = f"{total - len(state.missing)}/{total}{more}"
     done = [name for name in state.results if name in agenda.cost]
     spent = sum(seconds(state.results[name]) for name in done)
     cost_of_done = sum(agenda.cost[name] for name in done)
     if not cost_of_done:
-        return ""
+        return f"[{count}]"
     ahead = sum(agenda.later.values())
     for unit in agenda.units:
         if unit.name in state.missing:
             rest = 1 - logs.epochs.get(unit.name, 0) / max(unit.epochs, 1)
             ahead += agenda.cost[unit.name] * rest
     left = duration(ahead * spent / cost_of_done / max(workers, 1))
-    total = len(agenda.units)
-    more = "+" if agenda.later else ""
-    return f"  [{total - len(state.missing)}/{total}{more} units, {left} left]"
+    return f"[{count}, {left} left]"
 
 # %% ../../nbs/study/07_executor.ipynb #9597ee30
-def _start(state: _State, crew: Workers, logs: _Logs, source: Source) -> None:
+def _start(state: _State, crew: Workers, logs: Logs, source: Source) -> None:
     "Give units to the workers that have none."
     free = max(crew.count - len(state.running), 0)
     for unit in state.ready()[:free]:
         try:
-            logs.follow(unit)
+            logs.follow(unit.name)
         except Damaged as error:
             state.remove(error)
-            logs.follow(unit)
-        if unit.name not in state.patience:
-            state.log(f"{unit.label}  starts")
+            logs.follow(unit.name)
         try:
             job = crew.submit(unit, state.folder, source, state.missing[unit.name])
         except BrokenProcessPool as error:
@@ -324,8 +296,8 @@ def _start(state: _State, crew: Workers, logs: _Logs, source: Source) -> None:
         state.running[job] = unit
 
 
-def _end(state: _State, job: "Future[bool]") -> None:
-    "Take note of a unit that is finished, or has failed."
+def _end(state: _State, job: "Future[bool]") -> Unit | None:
+    "Take note of a unit that is finished, and return it; or of one that has failed, or is another's."
     unit = state.running.pop(job)
     try:
         ours = job.result()
@@ -342,10 +314,11 @@ def _end(state: _State, job: "Future[bool]") -> None:
         if ours:
             state.patience.pop(unit.name, None)
             state.results.pop(unit.name, None)  # it may be new
-            return
+            return unit
         if unit.name not in state.patience:
             state.log(f"{unit.label}  is being done by another process")
         state.patience[unit.name] = time.monotonic() + 1
+    return None
 
 
 def _ended(unit: Unit) -> RuntimeError:
@@ -374,7 +347,7 @@ def work(
     if not state.missing:
         return
     units = len(state.agenda.units) if state.agenda.later else len(state.missing)
-    crew, logs = Workers(min(workers, units), scheduler), _Logs(folder)
+    crew, logs = Workers(min(workers, units), scheduler), Logs(folder)
     try:
         if not crew.count:
             log(f"the scheduler {scheduler} has no worker yet: it goes on when one comes")
@@ -382,11 +355,16 @@ def work(
             _start(state, crew, logs, source.absolute)
             finished = _wait(state)
             for progress in logs.news():
-                log(progress.line + _time_left(state, logs, crew.count))
-            for job in finished:
-                _end(state, job)
+                if progress.is_shown:
+                    log(progress.line(_how_far(state, logs, crew.count)))
+            ended = [_end(state, job) for job in finished]
             if finished or not state.running:
                 state.look()
+                for unit in ended:
+                    if unit and unit.name in state.results:
+                        said = scores(state.results[unit.name]["dev"])
+                        far = _how_far(state, logs, crew.count)
+                        log(fitted(unit.label, f"{said:18}  {far}"))
                 state.tidy()
     finally:
         crew.close()

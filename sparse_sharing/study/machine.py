@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'MEMORY', 'WORKER', 'ANSWER', 'cores', 'memory', 'processes', 'check_place', 'check_device', 'check_folder',
-           'ask', 'connect', 'made_with', 'commit_at_hand', 'fingerprint']
+           'placed', 'ask', 'connect', 'made_with', 'commit_at_hand', 'fingerprint']
 
 # %% ../../nbs/study/18_machine.ipynb #69b4e36c
 import asyncio
@@ -138,6 +138,19 @@ def check_folder(
             f"results_dir is {str(folder)!r}, and this user may not write to {place}: give another "
             "folder, or change who may write there"
         )
+
+# %% ../../nbs/study/18_machine.ipynb #18aa0002
+def placed(
+    folder: str,  # absolute, or relative to the root of the clone
+) -> str:  # absolute; an empty one stays empty, and `check_folder` says what is wrong with it
+    "The same place wherever in a clone this is asked."
+    if not folder.strip():
+        return folder
+    here = Path.cwd()
+    for root in (here, *here.parents):
+        if (root / "settings.ini").is_file() and (root / "nbs").is_dir():
+            return str(root / folder)
+    return str(here / folder)
 
 # %% ../../nbs/study/18_machine.ipynb #71f6ab64
 ANSWER = 3  # seconds that a scheduler has to answer

@@ -1,9 +1,11 @@
 "How to read a table: sentences that its numbers make."
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from sparse_sharing.report.reading import in_points, reading, side
+from sparse_sharing.report.reading import in_points, reading, rise, side
 from sparse_sharing.report.results import load, recorded
 
 
@@ -18,4 +20,39 @@ def test_a_side_takes_six_seeds():
 )
 def test_recorded_runs_are_read(run, said):
     text = reading(load(recorded(run)))
+    assert text.startswith("**How to read this.** ")
     assert said in text and "sharing adds" in text and "inf" not in text
+
+
+@pytest.mark.parametrize(
+    "systems, said, unsaid",
+    [
+        ("hard sparse", ["there is none here"], ["points"]),
+        ("single", ["Single-task training"], ["Hard sharing", "sparse sharing"]),
+        ("single hard", ["Hard sharing is"], ["sparse sharing"]),
+        ("single sparse", ["over single-task training."], ["hard sharing", "Hard", "adds"]),
+        ("single sparse subnet", ["is what sharing adds"], ["ard sharing"]),
+        ("soft meta", ["there is none here"], ["points"]),
+    ],
+)
+def test_systems_that_are_not_there_are_not_spoken_of(systems, said, unsaid):
+    "As where `systems` names some of them."
+    whole = load(recorded("exp1-conll2003"))
+    some = {
+        name: table[table["system"].isin(systems.split())]
+        for name in ("results", "curves")
+        if "system" in (table := getattr(whole, name))
+    }
+    text = reading(replace(whole, **some))
+    assert all(words in text for words in said)
+    assert not [words for words in unsaid if words in text]
+
+
+@pytest.mark.parametrize("last, said", [(0.3, "is at rest: +0.3"), (2.0, "still learns")])
+def test_whether_it_still_learns(last, said):
+    whole = load(recorded("exp1-conll2003"))
+    dev = [50.0] * 3 + [60.0] * 3 + [60.0 + last] * 3
+    rows = [dict(system="single", task="pos", epoch=i, dev=d) for i, d in enumerate(dev, 1)]
+    short = replace(whole, curves=pd.DataFrame(rows))
+    assert rise(short) == pytest.approx(last) and said in reading(short)
+    assert "still learns" in reading(replace(whole, curves=pd.DataFrame(rows[:3])))

@@ -363,6 +363,25 @@ class TestParameters:
         assert experiment.settings.alpha == PRESETS["quick"].alpha
         assert experiment.settings.min_density == 0.5
 
+    def test_results_are_in_one_place_wherever_a_notebook_was_started(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        "In a clone at its root, elsewhere where one is; and the place is told."
+        for folder in ("clone/nbs/study", "elsewhere"):
+            (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / "clone" / "settings.ini").touch()
+        found = {}
+        for place in ("clone", "clone/nbs", "clone/nbs/study", "elsewhere"):
+            monkeypatch.chdir(tmp_path / place)
+            found[place] = Experiment.from_notebook(
+                "exp1", {"results_dir": "my/results"}
+            ).results_dir
+            assert f"writes to {found[place]}\n" in capsys.readouterr().out
+        there = {place: str(tmp_path / place.split("/")[0] / "my/results") for place in found}
+        assert found == there and not list(tmp_path.rglob("results"))
+        absolute = Experiment.from_notebook("exp1", {"results_dir": str(tmp_path / "r")})
+        assert absolute.results_dir == str(tmp_path / "r")
+
     @pytest.mark.parametrize("name", ["typo", "sede", "name", "lr", "design", "settings"])
     def test_a_name_that_it_does_not_know(self, name):
         with pytest.raises(ValueError, match=f"unknown parameter {name}: this notebook knows") as e:

@@ -15,7 +15,7 @@ from studies import check_same_unit, in_threads, lines_of
 from tiny import WIDTH, write_corpus
 
 from sparse_sharing.files import Damaged, load_json, load_tensors, save_json, save_tensors
-from sparse_sharing.study import executor
+from sparse_sharing.study import executor, progress
 from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.executor import Agenda, Workers, to_do, work, work_behind
 from sparse_sharing.study.units import MASK, SMALLER, WEIGHTS, Training, Unit, load_result
@@ -23,6 +23,7 @@ from sparse_sharing.tagging.encoder import Sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
 
+WIDEST = 100  # columns
 HOW = Training(sizes=Sizes(word=WIDTH, char=4, filters=5, hidden=6))
 
 
@@ -112,10 +113,19 @@ class TestOrder:
         assert work_behind(agenda_of(*units)) == work_behind(agenda_of(*reversed(units)))
 
     def test_the_longest_chain_is_done_first(self, plan, finished):
-        starts = [line for line in finished[1] if line.endswith("starts")]
-        order = [re.sub("  starts", "", line) for line in starts]
-        assert order[0] == plan["hard"].label and len(order) == len(plan)
-        assert order.index(plan["first"].label) < order.index(plan["main"].label)
+        assert len(finished[1]) == len(plan)
+        order = [next(k for k, u in plan.items() if ln.startswith(u.label)) for ln in finished[1]]
+        assert order[:3] == ["single", "single_main", "hard"], (
+            "what all is compared with, before that"
+        )
+        assert order.index("first") < order.index("main")
+
+    def test_whole_networks_for_one_task_come_first(self, plan, source, tmp_path):
+        "Of each seed, and a seed before the next."
+        units = [plan[k] for k in ("hard", "first", "second", "single", "subnet")]
+        later = [replace(plan["single"], seed=1), replace(plan["hard"], seed=1)]
+        state = executor._State(lambda: agenda_of(*later, *units), tmp_path, lambda line: None)
+        assert state.ready() == [plan["single"], plan["hard"], *later]
 
 
 class TestToDo:
@@ -223,28 +233,36 @@ class TestWork:
         lines = []
         work(agenda, tmp_path, source, log=lines.append)
         assert load_result(tmp_path, plan["subnet"])
-        counts = [m[0] for line in lines if (m := re.search(r"\d+/\d+\+? units", line))]
-        assert counts[0].endswith("/3+ units") and counts[-1] == "3/4 units"
+        counts = [re.search(r"\d+/\d+\+?", line)[0] for line in lines]
+        assert counts == ["1/3+", "2/3+", "3/4", "4/4"]
 
-    def test_each_line_says_how_far_all_is(self, finished, plan):
-        "As soon as something is done, which tells how fast it goes here."
-        lines = [line for line in finished[1] if " epoch " in line]
-        assert len(lines) == sum(u.epochs for u in plan.values())
-        for line in lines:
-            assert re.search(r"  dev chunk \d|  dev pos \d+\.\d\d  ner \d", line)
-            assert re.search(r"\d+ s, \d+ s left", line)
-        told = [re.search(r"  \[(\d)/7 units, \d+ (s|min) left\]$", line) for line in lines]
-        counts = [int(m[1]) for m in told if m]
-        assert len(counts) >= len(lines) - plan["hard"].epochs
-        assert counts == sorted(counts) and counts[-1] == 6
-        assert sum("density 0.700" in line for line in lines) == 2
+    def test_a_line_for_each_finished_unit_says_how_far_all_is(self, finished, plan):
+        lines = finished[1]
+        by_label = {u.label: u for u in plan.values()}
+        for i, line in enumerate(lines, 1):
+            label = line[: len(plan["hard"].label)]
+            dev = load_result(finished[0], by_label.pop(label))["dev"]
+            said = " ".join(f"{score:.1f}" for score in dev.values())
+            assert re.fullmatch(rf"  dev {said} +\[{i}/7, \d+ (s|min) left\]", line[len(label) :])
+        assert not by_label and max(map(len, lines)) <= WIDEST
+
+    def test_a_unit_that_takes_long_shows_its_epochs(self, plan, source, tmp_path, monkeypatch):
+        "All but the last, for which there is the line of the whole."
+        monkeypatch.setattr(progress, "LONG", 0)
+        lines = []
+        units = [plan["hard"], replace(plan["main"], epochs=3)]
+        work(lambda: agenda_of(*units), tmp_path, source, log=lines.append)
+        shown = [re.search(r"epoch \d/\d(?=  dev)", line) for line in lines]
+        assert [m and m[0] for m in shown] == ["epoch 1/2", None, "epoch 1/3", "epoch 2/3", None]
+        assert lines[0].endswith("[0/2]") and "[1/2, " in lines[3]
+        assert max(map(len, lines)) <= WIDEST
 
     def test_lines_of_an_earlier_attempt_are_not_told_again(self, plan, folder, source):
         home = folder / plan["main"].name
         (home / "result.json").unlink()
         lines = []
         work(lambda: agenda_of(*plan.values()), folder, source, log=lines.append)
-        assert len(lines) == 1 + plan["main"].epochs and lines[0] == f"{plan['main'].label}  starts"
+        assert len(lines) == 1 and lines[0].startswith(f"{plan['main'].label}  dev ")
         assert len(lines_of(home)) == 2 * plan["main"].epochs
 
     @pytest.mark.parametrize("what", ["mask", "weights", "smaller", "result"])
@@ -268,7 +286,7 @@ class TestWork:
         work(lambda: agenda_of(*plan.values()), folder, source, log=lines.append)
         for unit in plan.values():
             check_same_unit(folder / unit.name, finished[0] / unit.name)
-        named = [line for line in lines if str(path) in line]
+        named = [line for line in lines if line.startswith(f"{plan[owner].name}/{file} ")]
         if how == "gone":
             assert not named
         else:
@@ -315,7 +333,7 @@ class TestWork:
         lines = []
         with pytest.raises(FloatingPointError, match="is nan"):
             work(lambda: agenda_of(*plan.values()), tmp_path, source, log=lines.append)
-        assert len(lines) == 2 and lines[1] == lines[0].replace("starts", "failed")
+        assert lines == [f"{plan['single'].label}  failed"]
 
     def test_a_unit_of_another_process_is_waited_for(self, plan, source, tmp_path, monkeypatch):
         "It is told once, asked for again, and found done."
@@ -333,21 +351,21 @@ class TestWork:
         work(lambda: agenda_of(plan["hard"], plan["main"]), tmp_path, source, log=lines.append)
         assert load_result(tmp_path, plan["main"]) and len(calls) == 3
         assert lines.count(f"{plan['hard'].label}  is being done by another process") == 1
-        assert lines.count(f"{plan['hard'].label}  starts") == 1
+        assert sum(line.startswith(f"{plan['hard'].label}  dev ") for line in lines) == 1
         assert min(b - a for a, b in zip(calls, calls[1:], strict=False)) >= 1
 
     def test_others_go_on_while_one_is_waited_for(self, plan, source, tmp_path, monkeypatch):
-        train, order = executor.perform, []
+        train, order, other = executor.perform, [], replace(plan["hard"], seed=1)
 
         def perform(unit, *rest):
             order.append(unit)
-            if unit == plan["hard"] and plan["single"] not in order:
+            if unit == plan["hard"] and other not in order:
                 return False
             return train(unit, *rest)
 
         monkeypatch.setattr(executor, "perform", perform)
-        work(lambda: agenda_of(plan["hard"], plan["single"]), tmp_path, source, log=lambda _: None)
-        assert order[:2] == [plan["hard"], plan["single"]]
+        work(lambda: agenda_of(plan["hard"], other), tmp_path, source, log=lambda _: None)
+        assert order[:2] == [plan["hard"], other]
 
     def test_no_more_are_at_work_than_were_asked_for(self, plan, source, tmp_path, monkeypatch):
         seen, at_work, guard, train = [], [], threading.Lock(), executor.perform
@@ -402,7 +420,8 @@ def test_damage_that_a_process_finds_is_mended(plan, finished, source, tmp_path)
     (folder / plan["main"].name / "result.json").unlink()
     lines = []
     work(lambda: agenda_of(*plan.values()), folder, source, log=lines.append)
-    assert [line for line in lines if f"{path} is damaged: it is not the one" in line]
+    said = f"{plan['hard'].name}/{WEIGHTS} is damaged: it is not the one"
+    assert [line for line in lines if line.startswith(said)]
     for unit in plan.values():
         check_same_unit(folder / unit.name, finished[0] / unit.name)
 
@@ -454,12 +473,14 @@ class TestWorkers:
         assert done.returncode == 1
 
     @pytest.mark.parametrize("when", ["at work", "between two units"])
-    def test_a_worker_that_is_killed_ends_the_run_with_a_cure(self, plan, source, tmp_path, when):
-        victims, starts = [], []
+    def test_a_worker_that_is_killed_ends_the_run_with_a_cure(
+        self, plan, source, tmp_path, monkeypatch, when
+    ):
+        monkeypatch.setattr(progress, "LONG", 0)  # each epoch is told
+        victims = []
 
         def log(line):
-            starts.extend([line] if line.endswith("starts") else [])
-            if not victims and (len(starts) == 2 if when != "at work" else " epoch " in line):
+            if not victims and (" epoch " in line) == (when == "at work"):
                 victims.extend(children())
                 for victim in victims:
                     victim.kill()

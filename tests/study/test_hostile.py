@@ -193,7 +193,7 @@ class TestNoFiles:
         if name == WEIGHTS:
             (home / "units" / units["main"].name / RESULT).unlink()
         put(place, what)
-        table = status(home)
+        table = status(home, names=True)
         assert len(table) == len(status(finished))
         others = set(table[~table.name.isin([unit.name, units["main"].name])].state)
         waits = {"other"} if name == MASK else set()  # what hangs on the choice of masks
@@ -268,7 +268,7 @@ class TestSealed:
         else:
             result[key] = "text" if key != "label" else 5
         save_json(path, result)
-        table = status(home)
+        table = status(home, names=True)
         assert table[table.state != "done"].name.tolist() == [units["main"].name]
         with pytest.raises(ValueError, match=str(path)):
             rebuild(home)
@@ -280,7 +280,7 @@ class TestSealed:
         place = home / "units" / units["main"].name
         (place / RESULT).unlink()
         save_tensors(place / CHECKPOINT, {}, {"fit": {"curve": 3}})
-        table = status(home).set_index("name")
+        table = status(home, names=True).set_index("name")
         assert table.state[units["main"].name] == "damaged"
         again(experiment, home)
         check_same_study(home, finished)

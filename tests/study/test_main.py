@@ -272,32 +272,39 @@ class TestTables:
             p for p in written if "hidden-place" in p.read_text() or "/tmp" in p.read_text()
         ]
 
-    def test_the_log_has_a_line_per_epoch(self, unbroken):
-        lines = unbroken[1]
-        starts = [line for line in lines if line.endswith("starts")]
-        epochs = [line for line in lines if " epoch " in line]
-        assert len(starts) + len(epochs) == len(lines)
-        assert len(starts) == len(list((unbroken[0] / "units").iterdir()))
-        assert all(line.startswith("seed 3 ") for line in lines)
-
-    def test_a_line_says_what_matters(self, unbroken):
-        "Who, dev scores, density of a subnet, and how long the unit and the whole still take."
-        lines = [line for line in unbroken[1] if " epoch " in line]
+    def test_a_line_for_each_unit_says_what_matters(self, unbroken):
+        "Who, its dev scores, how many are done of how many, and how long the rest takes."
         pattern = re.compile(
-            r"seed 3  (?P<system>[\w]+) +(?P<tasks>[\w+]+) +(?P<phase>warmup|main|round \d) +epoch \d/\d"
-            r"  dev(  ?(pos|ner|chunk) \d+\.\d\d)+(?P<density>(  density( ?[01]\.\d{3})+)*)"
-            r"  \d+ s, \d+ s left(?P<rest>  \[(?P<done>\d+)/(?P<all>\d+)(?P<more>\+?) units, .+ left\])?"
+            r"seed 3  (?P<system>[\w]+) +(?P<tasks>[\w+]+) +(warmup|main|round \d) +"
+            r"dev(?P<dev>( \d+\.\d)+) +\[(?P<done>\d+)/(?P<all>\d+)(?P<more>\+?), \d+ s left\]"
         )
-        found = [pattern.fullmatch(line) for line in lines]
-        assert all(found), [ln for ln, m in zip(lines, found, strict=True) if not m]
+        found = [pattern.fullmatch(line) for line in unbroken[1]]
+        assert all(found), [ln for ln, m in zip(unbroken[1], found, strict=True) if not m]
+        assert max(map(len, unbroken[1])) <= 100
         for m in found:
-            masked = m["phase"].startswith("round") or m["system"] in ("sparse", "subnet")
-            assert bool(m["density"]) == masked
-        counts = [(int(m["done"]), int(m["all"])) for m in found if m["rest"]]
-        assert len(counts) > len(lines) - 5 and counts == sorted(counts)
-        assert found[-1]["more"] == "" and "+" in {m["more"] for m in found}
+            assert len(m["dev"].split()) == len(m["tasks"].split("+"))
         units = len(list((unbroken[0] / "units").iterdir()))
-        assert counts[-1][1] == units > counts[-1][0]
+        assert [int(m["done"]) for m in found] == [*range(1, units + 1)]
+        assert (
+            int(found[-1]["all"]) == units and found[-1]["more"] == "" and found[0]["more"] == "+"
+        )
+        assert [m["system"] for m in found][:6] == ["single"] * 6, "what all is compared with"
+
+    def test_the_lines_are_in_a_file(self, unbroken):
+        assert (unbroken[0] / "progress.log").read_text().splitlines() == unbroken[1]
+
+    @pytest.mark.parametrize("what", ["link", "folder"])
+    def test_nothing_is_written_through_a_link_in_the_place_of_that_file(
+        self, experiment, home, tmp_path, what
+    ):
+        (home / "progress.log").unlink()
+        if what == "link":
+            (home / "progress.log").symlink_to(tmp_path / "elsewhere")
+        else:
+            (home / "progress.log").mkdir()
+        with pytest.raises(Damaged, match="progress.log"):
+            run(replace(experiment, results_dir=str(home)))
+        assert not (tmp_path / "elsewhere").exists()
 
 
 class TestRunningAgain:
@@ -392,7 +399,7 @@ class TestRunningAgain:
         before = set((home / "units").iterdir())
         run(other, lambda line: None)
         assert before < set((home / "units").iterdir())
-        rows = status(home)
+        rows = status(home, names=True)
         assert set(rows.state) == {"done", "other"}
         assert {*rows[rows.state == "other"].name} == {p.name for p in before}
 
@@ -478,20 +485,26 @@ class TestRebuild:
 
 
 class TestStatus:
-    COLUMNS = ["unit", "name", "state", "epochs", "dev", "density", "minutes"]
+    WHO = ["seed", "system", "tasks", "phase"]
+    COLUMNS = [*WHO, "state", "epochs", "dev", "density", "minutes"]
 
     def row(self, home, unit):
-        table = status(home).set_index("name")
+        table = status(home, names=True).set_index("name")
         return table.loc[unit.name]
 
     def test_what_is_done_and_what_it_cost(self, home, planned, tables):
-        found = status(home)
-        assert list(found) == self.COLUMNS and set(found.state) == {"done"}
+        assert list(status(home)) == self.COLUMNS, "no hashes"
+        found = status(home, names=True)
+        assert list(found) == [*self.COLUMNS, "name"] and set(found.state) == {"done"}
         units = {u.name: u for us in planned.values() for u in us}
         assert sorted(found.name) == sorted(units) and found.name.is_unique
         for row in found.itertuples():
             unit, result = units[row.name], load_result(home / "units", units[row.name])
-            assert row.unit == unit.label and row.epochs == f"{unit.epochs}/{unit.epochs}"
+            who = [f"seed {row.seed}", row.system, row.tasks, row.phase]
+            assert (
+                who == re.split("  +", unit.label.strip())
+                and row.epochs == f"{unit.epochs}/{unit.epochs}"
+            )
             assert row.dev == result["mean"]
             seconds = sum({r["epoch"]: r["seconds"] for r in result["curve"]}.values())
             assert row.minutes == pytest.approx(seconds / 60)
@@ -541,14 +554,14 @@ class TestStatus:
         unit = planned[Key(system, TASKS if system == "hard" else ("pos",), seed=3)][1]
         path = home / "units" / unit.name / "result.json"
         path.write_text(path.read_text().replace('"mean": ', '"mean": 1'))
-        found = status(home)
+        found = status(home, names=True)
         assert found[found.state == "damaged"].name.tolist() == [unit.name]
 
     def test_a_damaged_mask_is_shown_where_it_is(self, home, planned):
         unit = planned[Key("imp", ("pos",), seed=3)][1]
         path = home / "units" / unit.name / MASK
         path.write_bytes(path.read_bytes()[:-4])
-        found = status(home)
+        found = status(home, names=True)
         assert found[found.state == "damaged"].name.tolist() == [unit.name]
 
     def test_a_damaged_checkpoint_is_shown_where_it_is(self, home, planned):
@@ -559,16 +572,15 @@ class TestStatus:
 
     def test_units_of_other_experiments(self, home, experiment, planned):
         run(replace(experiment, epochs=1, results_dir=str(home)), lambda line: None)
-        found = status(home)
+        found = status(home, names=True)
         others = found[found.state == "other"]
         mine = {us[-1].name for key, us in planned.items() if key.system != "imp"}
-        assert set(others.name) == mine and set(others.unit) <= {
-            u.label for us in planned.values() for u in us
-        }
+        assert set(others.name) == mine
+        assert set(others.tasks) == {*TASKS, "+".join(TASKS)} and "sparse" in set(others.system)
         path = home / "units" / others.name.iloc[0] / "result.json"
         path.write_bytes(b"")
         assert self.row(home, planned[Key("hard", TASKS, seed=3)][0]).state == "done"
-        assert status(home).set_index("name").loc[path.parent.name].state == "damaged"
+        assert status(home, names=True).set_index("name").loc[path.parent.name].state == "damaged"
 
 
 class TestGenres:

@@ -552,7 +552,8 @@ class TestMasksOfControls:
         before = path.read_bytes()
         path.unlink()
         lines = self.again(related, home)
-        assert lines == [f"{unit.label}  starts"] and path.read_bytes() == before
+        (line,) = lines
+        assert line.startswith(f"{unit.label}  done ") and path.read_bytes() == before
         check_same_unit(path.parent, related.units / unit.name)
         check_same_study(home, related.home)
 
@@ -565,11 +566,11 @@ class TestMasksOfControls:
         )
         path = home / "units" / unit.name / MASK
         path.write_bytes(path.read_bytes()[:-3])
-        rows = status(home)
+        rows = status(home, names=True)
         assert rows[rows.state == "damaged"].name.tolist() == [unit.name]
         (home / "units" / main.name / "result.json").unlink()
         lines = self.again(related, home)
-        assert any("is damaged" in x and str(path) in x for x in lines)
+        assert any(x.startswith(f"{unit.name}/{MASK} is damaged") for x in lines)
         check_same_unit(path.parent, related.units / unit.name)
         check_same_study(home, related.home)
 
@@ -611,9 +612,9 @@ class TestSparsity:
         density = [sparsity.mask(m).density for m in sparse.masks]
         assert density == pytest.approx([1 - TINY["alpha"]] * len(TASKS), abs=1e-3)
 
-    @pytest.mark.parametrize("stop", [2, 12, 30])
+    @pytest.mark.parametrize("stop", [1, 6, 15])
     def test_interrupted_and_continued_it_is_the_same(self, sparsity, tmp_path, stop):
-        "Broken off at some line of its log, and a unit killed between its epochs."
+        "Broken off at some line that it tells, and a unit killed between its epochs."
 
         class Enough(Exception):
             pass

@@ -30,6 +30,7 @@ from sparse_sharing.study import machine, runner, units
 from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.models import build
+from sparse_sharing.study.progress import LOG, read_log
 from sparse_sharing.study.runner import is_running, perform
 from sparse_sharing.study.units import (
     MASK,
@@ -361,17 +362,18 @@ class TestPerform:
             assert result["density"] == mask.density and "scores" not in result
 
     def test_a_line_of_the_log_says_what_matters(self, finished, plan):
-        "Who, which epoch, dev scores, density where there is a mask, time spent and left."
+        "Who, which epoch, dev scores in the order of the tasks; as data, the density of a mask, too."
         for key, unit in plan.items():
             for i, line in enumerate(lines_of(finished / unit.name), 1):
                 assert line.startswith(f"{unit.label}  epoch {i}/2  dev ")
                 curve = load_result(finished, unit)["curve"]
-                for row in curve:
-                    if row["epoch"] == i:
-                        assert f"{row['task']} {row['dev']:.2f}" in line
-                assert line.endswith(" left") and " s, " in line
-                density = {"first": "density 1.000", "second": "density 0.700"}.get(key)
-                assert (density in line) if density else ("density" not in line)
+                scores = [f"{row['dev']:.1f}" for row in curve if row["epoch"] == i]
+                assert line.endswith("  dev " + " ".join(scores)) and len(scores) == len(unit.tasks)
+            log = read_log((finished / unit.name / LOG).read_text())
+            density = {"first": 1.0, "second": 0.7}.get(key)
+            assert all(p.seconds > 0 for p in log)
+            for said in log:
+                assert said.density == pytest.approx([] if density is None else [density], abs=1e-3)
 
     @pytest.mark.parametrize("key", ["warmup", "main", "second"])
     def test_again_gives_the_same(self, folder, finished, plan, source, key):

@@ -159,6 +159,20 @@ def test_the_example_of_the_readme_runs_without_any_extra(plain_python, tmp_path
     assert done.returncode == 0, done.stderr
 
 
+# One file of tests for each part of the library: all of them take minutes, and the others need no more packages.
+PLAIN = (
+    "masks",
+    "sharing",
+    "fit",
+    "pruning",
+    "regimes",
+    "persistence",
+    "export",
+    "files",
+    "several",
+)
+
+
 @pytest.mark.e2e
 def test_the_librarys_tests_pass_without_any_extra(wheel, tmp_path):
     "Those that need one are skipped, and say which. There is no checkout that could be imported instead."
@@ -167,14 +181,14 @@ def test_the_librarys_tests_pass_without_any_extra(wheel, tmp_path):
     shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow and not e2e", "tests/method"]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow and not e2e"]
     done = subprocess.run(
-        [python, "-m", "pytest", *options],
+        [python, "-m", "pytest", *options, *(f"tests/method/test_{name}.py" for name in PLAIN)],
         cwd=copy, capture_output=True, text=True, env=environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed and int(passed[1]) > 500, done.stdout
+    assert passed and int(passed[1]) > 200, done.stdout
     skipped = re.findall(r"^SKIPPED .*", done.stdout, re.M)
     extras = "loky|pandas|huggingface_hub|onnx|torchjd|transformers|CUDA"
     assert not [line for line in skipped if not re.search(extras, line)], skipped

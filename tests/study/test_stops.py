@@ -175,7 +175,7 @@ def test_two_commands_on_one_folder_share_the_work(tmp_path, notebook, corpus, u
                 end_group(command.process)
     check_same_study(home, unbroken)
     epochs_once(home / "units", units_of(home, corpus))
-    shares = [command.out.read_text(encoding="utf-8").count("  starts") for command in commands]
+    shares = [command.out.read_text(encoding="utf-8").count("  dev ") for command in commands]
     assert min(shares) > 0, "both took part"
 
 

@@ -248,7 +248,7 @@ class TestWork:
 
     def test_a_unit_that_takes_long_shows_its_epochs(self, plan, source, tmp_path, monkeypatch):
         "All but the last, for which there is the line of the whole."
-        monkeypatch.setattr(progress, "LONG", 0)
+        monkeypatch.setattr(progress, "OFTEN", 1e-9)
         lines = []
         units = [plan["hard"], replace(plan["main"], epochs=3)]
         work(lambda: agenda_of(*units), tmp_path, source, log=lines.append)
@@ -476,7 +476,7 @@ class TestWorkers:
     def test_a_worker_that_is_killed_ends_the_run_with_a_cure(
         self, plan, source, tmp_path, monkeypatch, when
     ):
-        monkeypatch.setattr(progress, "LONG", 0)  # each epoch is told
+        monkeypatch.setattr(progress, "OFTEN", 1e-9)  # each epoch is told
         victims = []
 
         def log(line):

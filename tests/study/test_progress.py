@@ -42,6 +42,17 @@ def test_a_usual_line_is_whole():
 
 
 @pytest.mark.parametrize(
+    "seconds, shown",
+    [(1, [60, 120]), (25, [3, 5, 8]), (60, [*range(1, 130)]), (200, [*range(1, 130)]), (0.1, [])],
+)
+def test_a_unit_shows_an_epoch_a_minute(seconds, shown):
+    epochs = [Progress("a", 130, i, seconds=seconds) for i in range(1, 131)]
+    found = [p.epoch for p in epochs if p.is_shown]
+    assert found[: len(shown)] == shown and 130 not in found
+    assert Progress("a", 3, note="starts over").is_shown
+
+
+@pytest.mark.parametrize(
     "words, found",
     [
         (["python3", "/usr/bin/papermill", "a.ipynb"], True),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'DESIGNS', 'COMPARISONS', 'WITHOUT', 'DECLARED', 'BESIDES', 'DENSITIES', 'OWN', 'Settings', 'Design',
-           'Experiment']
+           'Parameters', 'Described', 'Experiment']
 
 # %% ../../nbs/study/02_config.ipynb #e916f645
 import dataclasses
@@ -28,6 +28,7 @@ from sparse_sharing.study.parameters import (
     check_choice,
     check_length,
     check_value,
+    given,
     levels_of,
     shown,
 )
@@ -145,6 +146,128 @@ DENSITIES: dict[str, dict[str, float]] = {
     for name, table in table4().groupby("experiment")
 }
 
+# %% ../../nbs/study/02_config.ipynb #63f1eccc
+@dataclass(frozen=True)
+class Parameters:
+    "What an experiment notebook is told."
+
+    name: str  # exp1, exp2, exp3, negative_transfer, relatedness, sparsity, warmup or budget
+    data_dir: str = ""  # folder with the corpus; empty: the generated corpus
+    embeddings: str = ""  # GloVe text file, plain or .gz; empty: random vectors
+    preset: str = "quick"  # quick, study, annealed, paper or practice
+    alpha: float | None = None  # share of the weights pruned per round; None: the preset's
+    min_density: float | None = None  # Algorithm 1's S; None: the preset's
+    warmup: int | None = None  # epochs of the first phase; None: the preset's
+    epochs: int | None = None  # epochs of the second phase; None: the preset's
+    round_epochs: int | None = None  # epochs of a round of pruning; None: the preset's
+    seed: int = 0  # the first seed
+    n_seeds: int = 1  # how many, from `seed` on
+    workers: int = 0  # processes of one thread that train side by side; 0: one for each core
+    scheduler: str = ""  # address of a Dask scheduler; empty: processes on this machine
+    device: str = "cpu"  # a torch device
+    results_dir: str = "results"  # where units and tables are written, and found again
+    relatedness: float | None = None  # negative_transfer: of an auxiliary task, 0 to 1
+    systems: str = ""  # of a comparison: names with blanks between them; empty: the paper's
+    columns: str = ""  # what the columns of one's own files hold; empty: a corpus of the paper
+    schemes: str = ""  # the scheme of each of their layers of spans, as in `ner=bioes`
+    tasks: str = ""  # layers to learn, with blanks between them; empty: the experiment's, or all
+    comments: str = ""  # what a comment line of the files begins with
+    delimiter: str = ""  # tab, space or one character; empty: what the files show
+    splits: str = ""  # which file is train, dev and test; empty: their names tell
+    levels: str = ""  # hierarchical sharing: the layer of each task, as in `pos=1 ner=2`
+
+    @property
+    def seeds(self) -> range:
+        "All seeds."
+        return range(self.seed, self.seed + self.n_seeds)
+
+    @property
+    def processes(self) -> int:
+        "Processes that train side by side on this machine."
+        return processes(self.workers, self.device)
+
+    @property
+    def crew(self) -> str:
+        "Who trains, for people."
+        if self.scheduler:
+            return f"the workers of {self.scheduler}"
+        count = self.processes
+        chosen = "" if self.workers else ", as cores and memory allow"
+        return f"{count} process{'es' if count > 1 else ''} side by side{chosen}"
+
+# %% ../../nbs/study/02_config.ipynb #d504c5b0
+class Described(Parameters):
+    "What follows from the parameters: the tasks, the systems, the data and the settings."
+
+    @property
+    def design(self) -> Design:
+        "What the paper's experiment is."
+        design = DESIGNS[self.name]
+        if self.relatedness is not None:
+            return replace(design, tasks=("ner", "aux"), auxiliary="aux")
+        tasks = tuple(self.tasks.split())
+        if self.columns and not tasks:
+            tasks = layout(self.columns).layers
+        return replace(design, tasks=tasks) if tasks else design
+
+    @property
+    def densities(self) -> dict[str, float]:
+        "The densities that the paper's Table 4 has for the tasks; none if it lacks one of them."
+        known = DENSITIES.get(self.name, {})
+        return known if set(self.design.tasks) <= set(known) else {}
+
+    @property
+    def known_systems(self) -> tuple[str, ...]:
+        "What `systems` may name: the paper's systems first, then what they are held against."
+        if self.name not in COMPARISONS:
+            return ()
+        table4 = ("sparse_table4",) if self.densities else ()
+        papers = ("single", "subnet", "hard", *self.design.layerwise, "sparse", *table4)
+        besides = BESIDES if table4 else tuple(s for s in BESIDES if s != "long_round")
+        return papers + besides
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        "The systems of a comparison that are asked for."
+        besides = () if self.systems else BESIDES
+        named = self.systems.split() or self.known_systems
+        return tuple(s for s in self.known_systems if s in named and s not in besides)
+
+    @property
+    def source(self) -> Source:
+        "Where its data come from."
+        design = self.design
+        return Source(
+            self.data_dir,
+            self.embeddings,
+            design.separate,
+            design.auxiliary,
+            self.relatedness or 0.0,
+            self.columns,
+            self.schemes,
+            " ".join(design.tasks) if self.columns else "",
+            self.comments,
+            self.delimiter,
+            self.splits,
+            self.settings.practice and not self.data_dir,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        "The preset's settings with the design's and this experiment's changes."
+        preset, design = PRESETS[self.preset], self.design
+        sizes = replace(preset.training.sizes, **design.sizes)
+        levels = levels_of(self.levels)
+        training = replace(preset.training, head=design.head, sizes=sizes, levels=levels)
+        settings = replace(preset, training=training)
+        settings = replace(settings, **design.own)
+        if self.preset == "study":
+            settings = replace(settings, **design.study)
+        for name in ("alpha", "min_density", "warmup", "epochs", "round_epochs"):
+            if getattr(self, name) is not None:
+                settings = replace(settings, **{name: getattr(self, name)})
+        return settings
+
 # %% ../../nbs/study/02_config.ipynb #caeb6c59
 def _check_relatedness(experiment: "Experiment") -> None:
     relatedness = experiment.relatedness
@@ -199,35 +322,10 @@ def _check_levels(experiment: "Experiment") -> None:
         if task not in tasks:
             raise ValueError(f"levels speaks of {task}: the tasks are {', '.join(tasks)}")
 
-# %% ../../nbs/study/02_config.ipynb #a10c4c88
+# %% ../../nbs/study/02_config.ipynb #f4010e60
 @dataclass(frozen=True)
-class Experiment:
-    "The parameters of an experiment notebook. Raises `ValueError` with a cure for a value that makes no sense."
-
-    name: str  # exp1, exp2, exp3, negative_transfer, relatedness, sparsity, warmup or budget
-    data_dir: str = ""  # folder with the corpus; empty: the generated corpus
-    embeddings: str = ""  # GloVe text file, plain or .gz; empty: random vectors
-    preset: str = "quick"  # quick, study, annealed, paper or practice
-    alpha: float | None = None  # share of the weights pruned per round; None: the preset's
-    min_density: float | None = None  # Algorithm 1's S; None: the preset's
-    warmup: int | None = None  # epochs of the first phase; None: the preset's
-    epochs: int | None = None  # epochs of the second phase; None: the preset's
-    round_epochs: int | None = None  # epochs of a round of pruning; None: the preset's
-    seed: int = 0  # the first seed
-    n_seeds: int = 1  # how many, from `seed` on
-    workers: int = 0  # processes of one thread that train side by side; 0: one for each core
-    scheduler: str = ""  # address of a Dask scheduler; empty: processes on this machine
-    device: str = "cpu"  # a torch device
-    results_dir: str = "results"  # where units and tables are written, and found again
-    relatedness: float | None = None  # negative_transfer: of an auxiliary task, 0 to 1
-    systems: str = ""  # of a comparison: names with blanks between them; empty: the paper's
-    columns: str = ""  # what the columns of one's own files hold; empty: a corpus of the paper
-    schemes: str = ""  # the scheme of each of their layers of spans, as in `ner=bioes`
-    tasks: str = ""  # layers to learn, with blanks between them; empty: the experiment's, or all
-    comments: str = ""  # what a comment line of the files begins with
-    delimiter: str = ""  # tab, space or one character; empty: what the files show
-    splits: str = ""  # which file is train, dev and test; empty: their names tell
-    levels: str = ""  # hierarchical sharing: the layer of each task, as in `pos=1 ner=2`
+class Experiment(Described):
+    "An experiment of checked parameters. Raises `ValueError` with a cure for a value that makes no sense."
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -256,18 +354,7 @@ class Experiment:
         `ConnectionError` for a scheduler that does not answer, and what `read` raises. Nothing is written.
         """
         known = {field.name for field in dataclasses.fields(cls)} - {"name"}
-        plain = (str, int, float, type(None), list, dict)  # what papermill can pass
-        own: dict[str, Any] = {}
-        for parameter, value in namespace.items():
-            of_jupyter = parameter.startswith("_") or parameter in ("In", "Out")
-            if isinstance(value, plain) and not of_jupyter:
-                own[parameter] = value
-        strange = sorted(set(own) - known)
-        if strange:
-            raise ValueError(
-                f"unknown parameter {', '.join(strange)}: this notebook knows {', '.join(sorted(known))}"
-            )
-        experiment = cls(name, **own)
+        experiment = cls(name, **given(namespace, known))
         experiment = replace(experiment, results_dir=placed(experiment.results_dir))
         check_folder(experiment.results_dir)
         if experiment.scheduler:
@@ -275,94 +362,6 @@ class Experiment:
         experiment.read()
         print(f"trains with {experiment.crew}\nwrites to {experiment.results_dir}")
         return experiment
-
-    @property
-    def processes(self) -> int:
-        "Processes that train side by side on this machine."
-        return processes(self.workers, self.device)
-
-    @property
-    def crew(self) -> str:
-        "Who trains, for people."
-        if self.scheduler:
-            return f"the workers of {self.scheduler}"
-        count = self.processes
-        chosen = "" if self.workers else ", as cores and memory allow"
-        return f"{count} process{'es' if count > 1 else ''} side by side{chosen}"
-
-    @property
-    def design(self) -> Design:
-        "What the paper's experiment is."
-        design = DESIGNS[self.name]
-        if self.relatedness is not None:
-            return replace(design, tasks=("ner", "aux"), auxiliary="aux")
-        tasks = tuple(self.tasks.split())
-        if self.columns and not tasks:
-            tasks = layout(self.columns).layers
-        return replace(design, tasks=tasks) if tasks else design
-
-    @property
-    def densities(self) -> dict[str, float]:
-        "The densities that the paper's Table 4 has for the tasks; none if it lacks one of them."
-        known = DENSITIES.get(self.name, {})
-        return known if set(self.design.tasks) <= set(known) else {}
-
-    @property
-    def known_systems(self) -> tuple[str, ...]:
-        "What `systems` may name: the paper's systems first, then what they are held against."
-        if self.name not in COMPARISONS:
-            return ()
-        table4 = ("sparse_table4",) if self.densities else ()
-        papers = ("single", "subnet", "hard", *self.design.layerwise, "sparse", *table4)
-        besides = BESIDES if table4 else tuple(s for s in BESIDES if s != "long_round")
-        return papers + besides
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        "The systems of a comparison that are asked for."
-        besides = () if self.systems else BESIDES
-        named = self.systems.split() or self.known_systems
-        return tuple(s for s in self.known_systems if s in named and s not in besides)
-
-    @property
-    def seeds(self) -> range:
-        "All seeds."
-        return range(self.seed, self.seed + self.n_seeds)
-
-    @property
-    def source(self) -> Source:
-        "Where its data come from."
-        design = self.design
-        return Source(
-            self.data_dir,
-            self.embeddings,
-            design.separate,
-            design.auxiliary,
-            self.relatedness or 0.0,
-            self.columns,
-            self.schemes,
-            " ".join(design.tasks) if self.columns else "",
-            self.comments,
-            self.delimiter,
-            self.splits,
-            self.settings.practice and not self.data_dir,
-        )
-
-    @property
-    def settings(self) -> Settings:
-        "The preset's settings with the design's and this experiment's changes."
-        preset, design = PRESETS[self.preset], self.design
-        sizes = replace(preset.training.sizes, **design.sizes)
-        levels = levels_of(self.levels)
-        training = replace(preset.training, head=design.head, sizes=sizes, levels=levels)
-        settings = replace(preset, training=training)
-        settings = replace(settings, **design.own)
-        if self.preset == "study":
-            settings = replace(settings, **design.study)
-        for name in ("alpha", "min_density", "warmup", "epochs", "round_epochs"):
-            if getattr(self, name) is not None:
-                settings = replace(settings, **{name: getattr(self, name)})
-        return settings
 
     def read(self) -> Data:
         "Its data. Raises `ValueError` if they are not there or of another kind, or if the device is not there."

@@ -25,13 +25,13 @@ from sparse_sharing.tagging.schemes import (
 )
 from .sentences import SPANS, FormatError, Sentence
 
-# %% ../../nbs/tagging/03_columns.ipynb #a5b37e7d
+# %% ../../nbs/tagging/03_columns.ipynb #358f779f
 SLIPS = 0.001  # share of span beginnings that a file may write in the other IOB or IOE scheme
 _SISTER = {"iob1": "iob2", "iob2": "iob1", "ioe1": "ioe2", "ioe2": "ioe1"}
 
 
-class _Spans:
-    "A layer of spans in one file, on the way from the file's scheme to the one it is kept in."
+class _Breaks:
+    "Where the spans of a layer in one file break the rules of a scheme."
 
     def __init__(self, table: Table, layer: str):
         self.table, self.layer = table, layer
@@ -65,6 +65,10 @@ class _Spans:
         return not broken or (
             sister is not None and broken <= SLIPS * (broken + self.broken(sister))
         )
+
+# %% ../../nbs/tagging/03_columns.ipynb #68481e8e
+class _Spans(_Breaks):
+    "A layer of spans in one file, on the way from the file's scheme to the one it is kept in."
 
     def scheme(self, declared: str, kept: str) -> str:
         "The scheme of the file. Raises `FormatError` if it is in none, or not in the declared one."

@@ -214,9 +214,9 @@ class Table:
         edges = pairwise((*self.starts, len(self.lines)))
         return [tuple(values[a:b]) for a, b in edges]
 
-# %% ../../nbs/tagging/02_lines.ipynb #c60503bb
-class _Lines:
-    "The lines of a file with words in them, one by one, as a layout says."
+# %% ../../nbs/tagging/02_lines.ipynb #2c9d34ed
+class _Fields:
+    "What separates the fields of a file, and what a line of it must look like."
 
     def __init__(self, path: Path, how: Layout):
         self.path, self.how = path, how
@@ -279,6 +279,10 @@ class _Lines:
                     number, f"{cell!r} is no {name} tag: it holds white space. Mend the separators."
                 )
         return None
+
+# %% ../../nbs/tagging/02_lines.ipynb #4a775450
+class _Lines(_Fields):
+    "The lines of a file with words in them, one by one, as a layout says."
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | FormatError]]:
         "Number and fields of each line with a word, `[]` between sentences, or what is wrong."

@@ -97,8 +97,8 @@ class TestExport:
     def test_a_torch_program(self):
         model, inputs = linear_net()
         module = model.export("a")
-        program = torch.export.export(module, (inputs,)).module()
-        assert same(program(inputs), model(inputs, task="a"))
+        program = torch.export.export(module, (inputs,), strict=False)  # torch 2.6 has to be told
+        assert same(program.module()(inputs), model(inputs, task="a"))
 
     def test_an_onnx_program(self, tmp_path):
         pytest.importorskip("onnx")

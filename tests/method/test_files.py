@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loky import ProcessPoolExecutor
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -144,7 +143,8 @@ class TestDamaged:
         path.write_text("{")
         with pytest.raises(Damaged) as error:
             if pool == "loky":
-                with ProcessPoolExecutor(1) as executor:
+                loky = pytest.importorskip("loky", reason="no loky: the extra study")
+                with loky.ProcessPoolExecutor(1) as executor:
                     executor.submit(raise_damaged, path).result()
             else:
                 with multiprocessing.get_context("spawn").Pool(1) as executor:

@@ -89,6 +89,7 @@ class TestAlgebra:
     @properties
     @given(masks)
     def test_per_tensor_view(self, a):
+        pytest.importorskip("pandas", reason="no pandas: the extra study")
         table = a.densities()
         assert list(table.columns) == ["parameter", "kept", "size", "density"]
         assert list(table["parameter"]) == list(a) == sorted(SHAPES)

@@ -17,7 +17,8 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = {"pytest", "hypothesis", "papermill", "ipykernel", "seqscore", "conlleval"}  # as pinned
+TOOLS = {"pytest", "pytest-xdist", "hypothesis"}  # as pinned
+MORE = {"papermill", "ipykernel", "seqscore", "conlleval"}  # for the tests of extras
 
 
 def asked_for(settings: ConfigParser, key: str) -> list[str]:
@@ -37,7 +38,7 @@ def versions(extras: list[str]) -> list[str]:
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     keys = ["requirements", *(f"{extra}_requirements" for extra in extras)]
     promised = [lowest(r) for key in keys for r in asked_for(settings, key)]
-    tools = TOOLS if extras else {"pytest", "hypothesis"}
+    tools = TOOLS | MORE if extras else TOOLS
     pinned = asked_for(settings, "dev_requirements")
     return promised + [r for r in pinned if r.partition("==")[0] in tools]
 

@@ -176,12 +176,12 @@ PLAIN = (
 @pytest.mark.e2e
 def test_the_librarys_tests_pass_without_any_extra(wheel, tmp_path):
     "Those that need one are skipped, and say which. There is no checkout that could be imported instead."
-    python = environment(tmp_path / "env", wheel, tools=("pytest", "hypothesis"))
+    python = environment(tmp_path / "env", wheel, tools=("pytest", "pytest-xdist", "hypothesis"))
     copy = tmp_path / "copy"
     shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow and not e2e"]
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not e2e"]
     done = subprocess.run(
         [python, "-m", "pytest", *options, *(f"tests/method/test_{name}.py" for name in PLAIN)],
         cwd=copy, capture_output=True, text=True, env=environ | {"OMP_NUM_THREADS": "1"},

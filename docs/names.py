@@ -1,6 +1,7 @@
 "A page for each public name of the package, made from its source: `pages(...)` writes them beside the chapters."
 
 import ast
+import json
 import re
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -24,16 +25,12 @@ class Name:
     chapter: str  # the notebook that makes it, below `nbs`
     node: ast.stmt
     text: str  # of its module
+    page: str = ""  # file of its page, without suffix
 
     @property
     def kind(self) -> str:
         kinds = {ast.ClassDef: "class", ast.FunctionDef: "function"}
         return kinds.get(type(self.node), "constant")
-
-    @property
-    def page(self) -> str:
-        "File of its page. Some file systems take capitals for small letters, so `Fit` and `fit` differ in more."
-        return f"{self.module}.{self.name}{'' if self.kind == 'function' else '-' + self.kind}"
 
     @property
     def doc(self) -> str:
@@ -61,7 +58,19 @@ def public(root: Path = ROOT) -> list[Name]:
                 offered = set(ast.literal_eval(node.value))
             made += [Name(n, module, chapter[1], node, text) for n in names]
         found += [entry for entry in made if entry.name in offered]
+    name_pages(found)
     return found
+
+
+def name_pages(entries: list[Name]) -> None:
+    "Give each name a page of its own, also where a file system takes capitals for small letters: `Fit` and `fit`."
+    taken: set[str] = set()
+    for entry in entries:
+        kind = "" if entry.kind == "function" else f"-{entry.kind}"
+        entry.page = f"{entry.module}.{entry.name}{kind}"
+        while entry.page.lower() in taken:
+            entry.page += "-2"
+        taken.add(entry.page.lower())
 
 
 def lines(text: str, first: int, last: int) -> str:
@@ -209,10 +218,24 @@ def line(entry: Name, bold: bool) -> str:
 
 def of_face(names: list[Name]) -> list[Name]:
     "Those that `sparse_sharing` itself gives."
-    tree = ast.parse((ROOT / PACKAGE / "__init__.py").read_text("utf-8"))
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    given = {(node.module, alias.name) for node in imports for alias in node.names}
-    return [entry for entry in names if (entry.module, entry.name) in given]
+    made = {(entry.module, entry.name): entry for entry in names}
+    texts = {entry.module: entry.text for entry in names}
+    found = []
+    for name, module in imports((ROOT / PACKAGE / "__init__.py").read_text("utf-8")).items():
+        while (module, name) not in made:  # the module has it from another one
+            module = imports(texts[module])[name]
+        found.append(made[module, name])
+    return found
+
+
+def imports(text: str) -> dict[str, str]:
+    "What a module imports, and from which module of the package."
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.name: (node.module or "").removeprefix(f"{PACKAGE}.")
+        for node in nodes
+        for alias in node.names
+    }
 
 
 def write(pages: Path) -> None:
@@ -230,8 +253,18 @@ def write(pages: Path) -> None:
         text = written(entry, index, home, anchors)
         (pages / "names" / f"{entry.page}.md").write_text(text, "utf-8")
     (pages / "names" / "index.md").write_text(overview(names, face), "utf-8")
-    api = pages / "api.ipynb"  # shows those of the face together
-    text = api.read_text("utf-8")
-    for entry in face:
-        text = text.replace(f"### `{entry.name}`", f"### [`{entry.name}`](names/{entry.page}.md)")
-    api.write_text(text, "utf-8")
+    link_names(pages / "api.ipynb", face)
+
+
+def link_names(page: Path, entries: list[Name]) -> None:
+    "Make the headings that a notebook's cells have shown into links to the pages of names."
+    nb = json.loads(page.read_text("utf-8"))
+    shown = [o["data"] for cell in nb["cells"] for o in cell.get("outputs", []) if "data" in o]
+    for data in shown:
+        text = "".join(data.get("text/markdown", ""))
+        for entry in entries:
+            link = f"### [`{entry.name}`](names/{entry.page}.md)"
+            text = text.replace(f"### `{entry.name}`", link)
+        if text:
+            data["text/markdown"] = text
+    page.write_text(json.dumps(nb), "utf-8")

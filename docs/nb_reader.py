@@ -141,7 +141,7 @@ def figure(words, number, name):
 
 
 def parted(cell):
-    "The cell, with every picture that is not its only output in a cell of its own, without the source."
+    "The cell, with every picture that is not its only output in a cell of its own, whose source is not shown again."
     pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     if not pictures or len(cell.outputs) == 1:
         return [cell]
@@ -149,7 +149,7 @@ def parted(cell):
     parts[0].outputs = []
     for output in cell.outputs:
         if output in pictures or (parts[-1].outputs and parts[-1].outputs[-1] in pictures):
-            parts.append(new_code_cell("", metadata={"tags": ["remove-input"]}))
+            parts.append(new_code_cell(cell.source, metadata={"tags": ["remove-input"]}))
         parts[-1].outputs.append(output)
     return parts
 

@@ -79,6 +79,12 @@ def test_every_notebook_has_a_page_and_the_pages_follow_each_other(pages):
     assert order[1 : len(chapters) + 1] == chapters
 
 
+def test_every_notebook_names_its_language():
+    "Without it, the site cannot colour the code."
+    known = [json.loads(p.read_text("utf-8"))["metadata"].get("kernelspec", {}) for p in NOTEBOOKS]
+    assert {kernel.get("language") for kernel in known} == {"python"}
+
+
 @pytest.mark.e2e
 def test_links_and_images_lead_somewhere(pages):
     assert not broken(pages)

@@ -173,7 +173,7 @@ PLAIN = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_the_librarys_tests_pass_without_any_extra(wheel, tmp_path):
     "Those that need one are skipped, and say which. There is no checkout that could be imported instead."
     python = environment(tmp_path / "env", wheel, tools=("pytest", "pytest-xdist", "hypothesis"))

@@ -9,6 +9,13 @@ from helpers import run
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    "One process runs the tests of a file, which share what they made; and one all that look at the site."
+    for item in items:
+        looks = "site" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("site" if looks else item.nodeid.split("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     "The folder of measuring corpora, which are not part of the project."

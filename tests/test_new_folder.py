@@ -39,7 +39,8 @@ def checkout(tmp_path):
 
 def complaints(checkout, *checks: str) -> set[str]:
     "Those of the checks that fail in a checkout."
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-rfE", "-m", "", *checks]
+    how = ["-q", "-n", "0", "--tb=no", "-rfE", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *how, *checks]
     env = os.environ | {"PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout

@@ -1,6 +1,7 @@
 "The library that a user installs, and the form of its code."
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, modules, run
+from lowest import versions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_readme import example
@@ -60,8 +62,8 @@ def needed(names: list[str], extra: str = "") -> dict[str, Requirement]:
     return chosen
 
 
-def environment(place: Path, wheel: Path, extra: str = "") -> Path:
-    """The Python of a new environment with the wheel and what its metadata asks for, nothing else.
+def environment(place: Path, wheel: Path, extra: str = "", tools: Iterable[str] = ()) -> Path:
+    """The Python of a new environment with the wheel, what its metadata asks for, and tools, nothing else.
 
     To save a download of torch, the requirements are links to this environment's copies. The
     project is not among them: it can only come from the wheel."""
@@ -69,7 +71,7 @@ def environment(place: Path, wheel: Path, extra: str = "") -> Path:
     python = place / "bin" / "python"
     run("pip", "--python", python, "install", "--no-index", "--no-deps", wheel)
     site = next((place / "lib").glob("python*/site-packages"))
-    for name in needed(requirements(wheel), extra):
+    for name in needed([*requirements(wheel), *tools], extra):
         dist = distribution(name)
         tops = {f.parts[0] for f in dist.files or []} - {"..", "__pycache__"}
         for top in tops:
@@ -157,6 +159,41 @@ def test_the_example_of_the_readme_runs_without_any_extra(plain_python, tmp_path
     assert done.returncode == 0, done.stderr
 
 
+# One file of tests for each part of the library: all of them take minutes, and the others need no more packages.
+PLAIN = (
+    "masks",
+    "sharing",
+    "fit",
+    "pruning",
+    "regimes",
+    "persistence",
+    "export",
+    "files",
+    "several",
+)
+
+
+@pytest.mark.e2e
+def test_the_librarys_tests_pass_without_any_extra(wheel, tmp_path):
+    "Those that need one are skipped, and say which. There is no checkout that could be imported instead."
+    python = environment(tmp_path / "env", wheel, tools=("pytest", "pytest-xdist", "hypothesis"))
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow and not e2e"]
+    done = subprocess.run(
+        [python, "-m", "pytest", *options, *(f"tests/method/test_{name}.py" for name in PLAIN)],
+        cwd=copy, capture_output=True, text=True, env=environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed[1]) > 200, done.stdout
+    skipped = re.findall(r"^SKIPPED .*", done.stdout, re.M)
+    extras = "loky|pandas|huggingface_hub|onnx|torchjd|transformers|CUDA"
+    assert not [line for line in skipped if not re.search(extras, line)], skipped
+
+
 @pytest.mark.e2e
 def test_a_missing_extra_is_named_with_its_cure(plain_python, tmp_path):
     asked = {
@@ -240,6 +277,14 @@ def test_what_a_module_imports_is_a_requirement(wheel):
             if package not in known and not makers & (at_top if top else anywhere):
                 bare.append(f"{name}: {package}")
     assert not bare, f"add to the requirements in settings.ini, or import it in a function: {bare}"
+
+
+def test_what_is_required_has_a_lowest_version():
+    "Which `tests/lowest.py` installs. Extras, too."
+    extras = ["study", "dask", "hub", "onnx", "transformers", "torchjd"]
+    chosen = versions(extras)
+    assert all(re.fullmatch(r"[\w.-]+==[\d.]+", version) for version in chosen)
+    assert len(chosen) == len(set(chosen)) > 20
 
 
 def test_code_is_linted_and_formatted():

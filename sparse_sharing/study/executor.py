@@ -218,10 +218,9 @@ class _State:
             try:
                 self.agenda = self.ask()
                 for unit in self.agenda.units:
-                    if unit.name not in self.results:
-                        result = load_result(self.folder, unit)
-                        if result is not None:
-                            self.results[unit.name] = result
+                    result = self.results.get(unit.name) or load_result(self.folder, unit)
+                    if result:
+                        self.results[unit.name] = result
                 self.missing = to_do(self.agenda.units, self.results, self.folder)
                 return
             except Damaged as error:
@@ -240,11 +239,10 @@ class _State:
     def ready(self) -> list[Unit]:
         "Units that can be done now, the most urgent first."
         busy = {unit.name for unit in self.running.values()}
-        now = time.monotonic()
         units = []
         for unit in self.agenda.units:
             waits = self.missing.keys() & set(unit.inputs.values())
-            asked = self.patience.get(unit.name, 0) < now
+            asked = self.patience.get(unit.name, 0) < time.monotonic()
             if unit.name in self.missing and unit.name not in busy and asked and not waits:
                 units.append(unit)
         behind = work_behind(self.agenda)
@@ -351,6 +349,8 @@ def work(
     units = len(state.agenda.units) if state.agenda.later else len(state.missing)
     crew, logs = Workers(min(workers, units), scheduler), Logs(folder)
     try:
+        if not crew.count:
+            log(f"the scheduler {scheduler} has no worker yet: it goes on when one comes")
         while state.missing or state.running:
             _start(state, crew, logs, source.absolute)
             finished = _wait(state)

@@ -44,7 +44,11 @@ def run(
     def ask() -> Agenda:
         return agenda(experiment, data, folder)
 
-    work(ask, folder, experiment.source, experiment.processes, experiment.scheduler, tell)
+    try:
+        work(ask, folder, experiment.source, experiment.processes, experiment.scheduler, tell)
+    except KeyboardInterrupt:
+        tell("interrupted: what is done is kept, and the same call goes on from here")
+        raise
     return write_tables(experiment, data.about)
 
 

@@ -73,6 +73,7 @@ class TestExport:
             for kind in type(module).__mro__:
                 assert not kind.__module__.startswith("sparse_sharing"), kind
 
+    @pytest.mark.e2e
     def test_a_process_without_the_library_runs_it(self, tmp_path):
         model, inputs = linear_net()
         module = model.export("b")
@@ -96,8 +97,8 @@ class TestExport:
     def test_a_torch_program(self):
         model, inputs = linear_net()
         module = model.export("a")
-        program = torch.export.export(module, (inputs,)).module()
-        assert same(program(inputs), model(inputs, task="a"))
+        program = torch.export.export(module, (inputs,), strict=False)  # torch 2.6 has to be told
+        assert same(program.module()(inputs), model(inputs, task="a"))
 
     def test_an_onnx_program(self, tmp_path):
         pytest.importorskip("onnx")

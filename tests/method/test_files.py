@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loky import ProcessPoolExecutor
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -94,6 +93,7 @@ class TestWriteWhole:
         assert drafts[0] != drafts[1] and path.read_text() == "from 1"
         assert list(tmp_path.iterdir()) == [path]
 
+    @pytest.mark.e2e
     @pytest.mark.skipif(os.name != "posix", reason="no permissions of this kind")
     @pytest.mark.parametrize("mask", ["022", "077", "002"])
     def test_others_may_read_it_as_any_file(self, tmp_path, mask):
@@ -104,6 +104,7 @@ class TestWriteWhole:
         subprocess.run(["sh", "-c", command], check=True)
         assert path.stat().st_mode & 0o777 == 0o666 & ~int(mask, 8)
 
+    @pytest.mark.e2e
     def test_a_killed_process_leaves_the_old_file_and_a_hidden_draft(self, tmp_path):
         path = tmp_path / "file.json"
         save_json(path, {"a": 1})
@@ -135,13 +136,15 @@ class TestDamaged:
         assert error.path == tmp_path and str(error.what) == "why"
         assert str(error) == str(Damaged(tmp_path, "why"))
 
+    @pytest.mark.e2e
     @pytest.mark.parametrize("pool", ["loky", "multiprocessing"])
     def test_it_comes_home_from_another_process(self, tmp_path, pool):
         path = tmp_path / "x.json"
         path.write_text("{")
         with pytest.raises(Damaged) as error:
             if pool == "loky":
-                with ProcessPoolExecutor(1) as executor:
+                loky = pytest.importorskip("loky", reason="no loky: the extra study")
+                with loky.ProcessPoolExecutor(1) as executor:
                     executor.submit(raise_damaged, path).result()
             else:
                 with multiprocessing.get_context("spawn").Pool(1) as executor:

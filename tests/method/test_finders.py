@@ -83,7 +83,9 @@ class TestFindMasks:
 
     @pytest.mark.parametrize("method", ["one_shot", "snip", "l0", "random"])
     def test_another_seed_is_another_search(self, method):
-        assert found(mlp, method, seed=4)[1] != found(mlp, method, seed=5)[1]
+        "Two may end alike, where rounding goes another way; four do not."
+        first, *others = (found(mlp, method, seed=seed)[1] for seed in range(4, 8))
+        assert any(other != first for other in others)
 
     @each_method
     def test_within(self, method):

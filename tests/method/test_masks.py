@@ -89,6 +89,7 @@ class TestAlgebra:
     @properties
     @given(masks)
     def test_per_tensor_view(self, a):
+        pytest.importorskip("pandas", reason="no pandas: the extra study")
         table = a.densities()
         assert list(table.columns) == ["parameter", "kept", "size", "density"]
         assert list(table["parameter"]) == list(a) == sorted(SHAPES)
@@ -296,6 +297,7 @@ class TestFile:
         assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it
         assert Mask.load(path) == mask
 
+    @pytest.mark.e2e
     def test_same_mask_same_bytes_in_another_process(self, tmp_path):
         script = (
             "import sys, torch; from sparse_sharing.masks import Mask; "

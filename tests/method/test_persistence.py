@@ -81,6 +81,7 @@ class TestThereAndBack:
         again = SparseSharing.load(tmp_path, make()[0], heads())
         assert same(outputs(again, inputs), outputs(model, inputs))
 
+    @pytest.mark.e2e
     def test_another_process(self, saved):
         "It builds the modules anew, and finds the same bits."
         model, inputs, folder = saved

@@ -301,7 +301,7 @@ class TestChain:
 
     def test_a_round_goes_on_where_it_stopped(self, tmp_path):
         results = []
-        for stops in ([3], [1, 3]):
+        for stops in ([6], [1, 6]):
             for epochs in stops:
                 model, _ = hard(mlp)
                 results.append(

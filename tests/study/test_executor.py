@@ -464,6 +464,7 @@ class TestWorkers:
             process.kill()
             process.communicate(timeout=60)  # until nobody is left who could write
 
+    @pytest.mark.e2e
     def test_a_worker_whose_parent_was_gone_before_it_began_ends_too(self):
         code = (
             "import sys, time; from sparse_sharing.study.executor import end_with_parent as end;"

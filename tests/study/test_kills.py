@@ -1,6 +1,7 @@
-"""A study that is killed with SIGKILL at random moments ends as if nobody had touched it.
+"""A study that is stopped at random moments ends as if nobody had touched it.
 
-Whole process groups, the main process alone, a worker alone; several studies on one folder; a full disk. The short
+Whole process groups, the main process alone, a worker alone; Ctrl-C and SIGTERM; several studies on one folder; a full
+disk. The short
 versions run always, `pytest -m slow` has the long ones. A failure prints the seed of its moments, and
 `KILL_SEED=... pytest` repeats them as far as a clock can be repeated.
 """
@@ -9,12 +10,14 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from kills import SETTINGS, Study, at_work, group, kill_again_and_again, units_of
 from studies import (
     TABLES,
     check_same_study,
@@ -23,25 +26,18 @@ from studies import (
     epochs_once,
     in_threads,
     lines_of,
-    start,
 )
 from tiny import write_corpus
 
 from sparse_sharing.files import load_json
-from sparse_sharing.study import run, status
+from sparse_sharing.study import run
 from sparse_sharing.study.config import Experiment
-from sparse_sharing.study.data import read_data
-from sparse_sharing.study.plan import plan
-from sparse_sharing.study.units import load_result
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.filterwarnings("ignore:.*not in training"),
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc of Linux"),
 ]
-
-SETTINGS = dict(name="exp1", preset="quick", alpha=0.3, min_density=0.9, warmup=1, epochs=2)
-PATIENCE = 300  # seconds until something is taken to hang; two cores may have much else to do
 
 
 @pytest.fixture(scope="module")
@@ -58,189 +54,6 @@ def unbroken(corpus, tmp_path_factory):
     return home
 
 
-def units_of(home, corpus, **changes):
-    "All units of the study in a folder, when it is done."
-    experiment = Experiment(**SETTINGS | changes, data_dir=corpus, results_dir=str(home))
-    planned = plan(experiment, read_data(experiment.source).checksum, home / "units")
-    return list({u.name: u for us in planned.values() for u in us}.values())
-
-
-def group(leader: int) -> list[int]:
-    "Processes of a group that are alive."
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its = path.read_text().rpartition(")")[2].split()[:3]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(its) == leader and state not in "ZX":
-            found.append(int(path.parent.name))
-    return sorted(found)
-
-
-def at_work(pids: list[int]) -> dict[int, str]:
-    "Process -> the unit whose lock it has open."
-    found = {}
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                target = Path(os.readlink(link))
-            except OSError:
-                continue
-            if target.name == "lock":
-                found[pid] = target.parent.name
-    return found
-
-
-def written(home: Path) -> dict[Path, tuple[int, int]]:
-    "All files, when they were changed and how long they are."
-    return {p: (s.st_mtime_ns, s.st_size) for p in home.rglob("*") if (s := p.lstat())}
-
-
-class Study:
-    "A study in a process group of its own, that is killed and started again."
-
-    def __init__(self, tmp_path, corpus, **changes):
-        self.home, self.log = tmp_path / "results", tmp_path / "log.txt"
-        self.script, self.process = tmp_path / "script.py", None
-        self.settings = SETTINGS | changes | dict(data_dir=corpus, results_dir=str(self.home))
-        self.curves: dict[str, list] = {}  # unit -> epochs that were done when it was killed
-        self.moments: list[str] = []
-
-    def progress(self) -> int:
-        "Epochs done, and units."
-        units = self.home / "units"
-        return sum(len(lines_of(p.parent)) for p in units.glob("*/log.jsonl")) + len(
-            list(units.glob("*/result.json"))
-        )
-
-    def start(self) -> None:
-        self.process = start(self.script, self.settings, self.log)
-
-    def wait(self, until) -> bool:
-        "Whether it came to that before it ended."
-        end = time.monotonic() + PATIENCE
-        while self.process.poll() is None:
-            if until():
-                return True
-            assert time.monotonic() < end, f"nothing happens:\n{self.log.read_text()}"
-            time.sleep(0.002)
-        return False
-
-    def to_a_moment(self, rng: random.Random) -> bool:
-        "Wait for some progress, and a little longer."
-        goal, delay = self.progress() + rng.randrange(1, 9), rng.random() * 0.2
-        self.moments.append(f"progress {goal} + {delay:.3f} s")
-        came = self.wait(lambda: self.progress() >= goal)
-        time.sleep(delay)
-        return came and self.process.poll() is None
-
-    def end(self) -> str:
-        "Wait until it is done, and give what it said since it was started."
-        before = self.log.stat().st_size
-        self.process.wait(PATIENCE)
-        return self.log.read_text()[before:]
-
-    def kill_all(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.until_gone(group(self.process.pid), 60)
-
-    def kill_main(self) -> None:
-        "And see its workers go, those at work before they could take a step."
-        leader = self.process.pid
-        busy = at_work(group(leader))
-        assert leader not in busy
-        os.kill(leader, signal.SIGKILL)
-        self.process.wait()
-        self.until_gone(list(busy), 1)
-        self.until_gone(group(leader), 60)  # one that just started is still importing
-        before = written(self.home)
-        time.sleep(0.3)
-        assert written(self.home) == before, "somebody still writes"
-
-    def kill_worker(self, rng: random.Random) -> None:
-        "And see the study end with an error that says so."
-        busy, others = [], []
-        for _ in range(600):  # between two units there may be none, and a new one takes its time
-            busy = sorted(at_work(group(self.process.pid)))
-            members = group(self.process.pid)
-            others = [p for p in members if p != self.process.pid and is_worker(p)]
-            if busy or others or self.process.poll() is not None:
-                break
-            time.sleep(0.1)
-        if not busy and not others:  # it has just ended by itself
-            assert self.process.wait(PATIENCE) == 0, self.log.read_text()
-            return
-        self.moments[-1] += f", worker of {len(busy)} at work"
-        os.kill(rng.choice(busy or others), signal.SIGKILL)
-        self.process.wait(PATIENCE)
-        said = self.log.read_text()
-        assert self.process.returncode == 1, said
-        assert "a worker was ended from outside" in said or "TerminatedWorkerError" in said
-        self.until_gone(group(self.process.pid), 60)
-
-    def until_gone(self, pids: list[int], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while left := set(pids) & set(group(self.process.pid)):
-            assert time.monotonic() < end, f"{left} lived on for {seconds} s"
-            time.sleep(0.01)
-
-    def check(self) -> None:
-        "What is there is sound, and no epoch that was done is gone."
-        unfinished = check_sound(self.home / "units")
-        for name, curve in self.curves.items():
-            if name in unfinished:
-                assert unfinished[name][: len(curve)] == curve, f"{name} lost an epoch"
-        for name, curve in unfinished.items():
-            self.curves[name] = max(curve, self.curves.get(name, []), key=len)
-        assert len([n for n in unfinished if n not in self.curves]) == 0
-
-    def check_end(self, unbroken, corpus) -> None:
-        "The same tables and masks, and no epoch that was done before a kill was repeated."
-        check_same_study(self.home, unbroken)
-        units = units_of(self.home, corpus)
-        assert {u.name for u in units} == {p.name for p in (self.home / "units").iterdir()}
-        for unit in units:
-            curve = load_result(self.home / "units", unit)["curve"]
-            before = self.curves.get(unit.name, [])
-            assert curve[: len(before)] == before, f"{unit.label} repeated a whole epoch"
-            assert len(lines_of(self.home / "units" / unit.name)) <= unit.epochs
-        assert set(status(self.home).state) == {"done"}
-
-
-def is_worker(pid: int) -> bool:
-    try:
-        return b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
-def kill_again_and_again(tmp_path, corpus, unbroken, hows: list[str], seed: int) -> int:
-    "Start a study, kill it in each of these ways, and let it end. Returns how often it was killed."
-    rng = random.Random(seed)
-    study, kills = Study(tmp_path, corpus, workers=2), 0
-    try:
-        for how in hows:
-            study.start()
-            if not study.to_a_moment(rng):
-                break
-            getattr(study, f"kill_{how}")(*([rng] if how == "worker" else []))
-            kills += 1
-            study.check()
-        study.start()
-        study.end()
-        assert study.process.returncode == 0, study.log.read_text()
-        study.check_end(unbroken, corpus)
-    except BaseException:
-        print(f"KILL_SEED={seed}", *zip(hows, study.moments, strict=False), sep="\n")
-        print(study.log.read_text() if study.log.exists() else "")
-        raise
-    finally:
-        end_group(study.process)
-    return kills
-
-
 SEED = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
 
 
@@ -248,6 +61,45 @@ def test_killed_at_some_moments_it_ends_as_if_unbroken(tmp_path, corpus, unbroke
     "The main process alone, a worker, all together."
     hows = ["main", "worker", "all"]
     assert kill_again_and_again(tmp_path, corpus, unbroken, hows, SEED) >= 2
+
+
+def test_stopped_as_people_and_systems_do_it_goes_on(tmp_path, corpus, unbroken):
+    "Ctrl-C in its terminal, and SIGTERM to the main process."
+    hows = ["interrupt", "term"]
+    assert kill_again_and_again(tmp_path, corpus, unbroken, hows, SEED) >= 1
+
+
+def test_an_interrupt_of_a_worker_changes_nothing(tmp_path, corpus, unbroken):
+    "Ctrl-C is for the main process: a worker that gets it trains on."
+    study = Study(tmp_path, corpus, workers=2)
+    hit = set()
+    try:
+        study.start()
+        while len(hit) < 2 and study.wait(lambda: at_work(group(study.process.pid)).keys() - hit):
+            for pid in at_work(group(study.process.pid)):
+                os.kill(pid, signal.SIGINT)
+                hit.add(pid)
+        study.end()
+        assert len(hit) == 2 and study.process.returncode == 0, study.log.read_text()
+    finally:
+        end_group(study.process)
+    check_same_study(study.home, unbroken)
+    epochs_once(study.home / "units", units_of(study.home, corpus))
+
+
+@pytest.mark.slow
+def test_one_study_that_is_stopped_twenty_times_with_any_number_of_workers(
+    tmp_path, corpus, unbroken
+):
+    "Each start has between one and four, and each end is drawn, too."
+    rng, kills, turn = random.Random(SEED), 0, 0
+    while kills < 20:
+        hows = rng.choices(["all", "main", "worker", "interrupt", "term"], k=20 - kills)
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        kills += kill_again_and_again(folder, corpus, unbroken, hows, SEED + turn, (1, 2, 3, 4))
+        turn += 1
+        assert turn < 12
 
 
 @pytest.mark.slow
@@ -439,6 +291,48 @@ def check_sound_and_count(home: Path) -> int:
     load_json(home / "run.json")
     assert not set(TABLES) & {p.stem for p in home.glob("*.csv")}
     return len(list(home.glob("units/*/result.json")))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    "Makes a small disk, and makes it larger. Yields the function that does both, told of its size."
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def size(kilobytes: int) -> None:
+        how = f"size={kilobytes}k" + (",remount" if place.is_mount() else "")
+        command = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here")
+
+    yield size
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a disk")
+def test_a_disk_that_is_full_says_so_and_the_same_call_goes_on(tmp_path, corpus, disk, unbroken):
+    "A real one, which is full at the start, full in the middle, and then has room."
+    study = Study(tmp_path, corpus, workers=1)  # another one would be ended while it writes
+    study.home = tmp_path / "disk" / "results"
+    study.settings["results_dir"] = str(study.home)
+    told, progress = [], []
+    try:
+        for kilobytes in (64, 400, 64_000):
+            disk(kilobytes)
+            study.start()
+            told.append(study.end())
+            progress.append(study.progress())
+            study.check()
+            assert not list(study.home.rglob(".*.draft"))
+        assert study.process.returncode == 0, told[-1]
+        study.check_end(unbroken, corpus)
+    finally:
+        end_group(study.process)
+    for said in told[:2]:
+        assert "the disk is full. Make room, and the same call goes on from here" in said, said
+    assert progress[0] < progress[1] < progress[2]
 
 
 @pytest.mark.slow

@@ -635,6 +635,23 @@ class TestSeparateCorpora:
         assert {p: p.read_bytes() for p in tmp_path.glob("*.*")} == before
 
 
+def test_an_interrupt_says_that_the_same_call_goes_on(experiment, unbroken, tmp_path):
+    lines = []
+
+    def stop_at_the_first(line):
+        lines.append(line)
+        if len(lines) == 1:
+            raise KeyboardInterrupt
+
+    here = replace(experiment, results_dir=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        run(here, stop_at_the_first)
+    assert lines[1:] == ["interrupted: what is done is kept, and the same call goes on from here"]
+    assert "missing" in set(status(tmp_path).state)
+    run(here, lines.append)
+    check_same_study(tmp_path, unbroken[0])
+
+
 def test_where_it_was_run_does_not_count(experiment, unbroken, tmp_path):
     "Two threads, and another folder."
     other = replace(experiment, workers=2, results_dir=str(tmp_path))

@@ -218,6 +218,7 @@ def digest(corpus):
     return hashlib.sha256(tags.encode()).hexdigest()
 
 
+@pytest.mark.e2e
 def test_same_task_in_every_process():
     assert digest(generated.generate(200, 40, 40)) == DIGEST
     out = subprocess.run(

@@ -126,17 +126,20 @@ def test_ends_of_lines_of_windows(tagger):
 # --- the command
 
 
+@pytest.mark.e2e
 def test_the_command_on_pipes(tagger, folder):
     done = run(folder, "--schemes", "ner=iob2", text=b"Ada\nsold\n\nmaps\n")
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == rows(tagger, [["Ada", "sold"], ["maps"]], "ner=iob2")
 
 
+@pytest.mark.e2e
 def test_nothing_comes_of_nothing(folder):
     done = run(folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+@pytest.mark.e2e
 def test_a_reader_may_stop(folder, tmp_path):
     "As `head` does: no traceback."
     (tmp_path / "words").write_bytes(b"Ada\nsold\n\n" * 30_000)  # three portions
@@ -150,6 +153,7 @@ def test_a_reader_may_stop(folder, tmp_path):
     assert (tmp_path / "errors").read_bytes() == b""
 
 
+@pytest.mark.e2e
 def test_its_messages(tagger, folder, tmp_path):
     assert run(folder, "--tasks").stdout.decode() == "pos\tnone\nchunk\tiob2\nner\tbioes\n"
     wrong = run(tmp_path / "b")

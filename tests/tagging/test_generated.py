@@ -59,6 +59,7 @@ def words(sentences):
 # --- determinism
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
 def test_same_corpus_in_every_process(hash_seed):
     out = subprocess.run(

@@ -39,6 +39,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.e2e
 def test_one_endless_word_costs_little():
     "It took 608 MB when all 20,000 characters were read."
     (taken,) = measured(LONG_WORD)

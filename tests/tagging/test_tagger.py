@@ -338,6 +338,7 @@ def test_the_folder_says_what_it_was_made_with(tmp_path):
     assert about["kind"] == "SparseSharing" and its["sizes"]["layers"] == 2
 
 
+@pytest.mark.e2e
 def test_reading_and_tagging_need_neither_pandas_nor_seqeval(tmp_path):
     "Tables do, and then the extra that brings pandas is named."
     folder = kept(tmp_path / "a")

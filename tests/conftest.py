@@ -4,16 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from helpers import run
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    "One process runs the tests of a file, which share what they made; and one all that look at the site."
-    for item in items:
-        looks = "site" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("site" if looks else item.nodeid.split("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +20,14 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def site() -> Path:
-    "The folder of the site, built from the notebooks as they are."
-    run("python", ROOT / "docs" / "build.py")
+def site(tmp_path_factory) -> Path:
+    "The folder of the site, built from the notebooks as they are: once, whichever process asks first."
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with FileLock(shared / "site.lock"):
+        if not (shared / "site").exists():
+            run("python", ROOT / "docs" / "build.py")
+            (shared / "site").touch()
     return ROOT / "docs" / "_build" / "html"
 
 

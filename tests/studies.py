@@ -57,6 +57,11 @@ if __name__ == "__main__":
 """
 
 
+def heed_interrupts() -> None:
+    "A process that was started in the background of a script would ignore Ctrl-C, and so would all that it starts."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(script: Path, settings: dict, log: Path) -> subprocess.Popen:
     "Run an experiment in a process group of its own. What it says goes to `log`."
     script.write_text(SCRIPT)
@@ -68,6 +73,7 @@ def start(script: Path, settings: dict, log: Path) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=environment,
+            preexec_fn=heed_interrupts,
         )
 
 
@@ -78,6 +84,12 @@ def end_group(process: subprocess.Popen) -> None:
     except ProcessLookupError:
         pass
     process.wait()
+
+
+def epochs_in(home: Path) -> int:
+    "Epochs that the units of a results folder have logged."
+    logs = [read_log(log.read_text("utf-8")) for log in home.glob(f"units/*/{LOG}")]
+    return sum(1 for lines in logs for progress in lines if progress.epoch)
 
 
 def lines_of(unit: Path) -> list[str]:

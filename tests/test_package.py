@@ -266,7 +266,8 @@ def asked_for(wheel: Path, extras: set[str]) -> set[str]:
 @pytest.mark.e2e
 def test_what_a_module_imports_is_a_requirement(wheel):
     "Not only something that a requirement brings along."
-    known = sys.stdlib_module_names | {"sparse_sharing"}
+    kernel = {"IPython"}  # asked for by code that only a notebook's kernel reaches
+    known = sys.stdlib_module_names | {"sparse_sharing"} | kernel
     owners, bare = packages_distributions(), []
     for name, path in MODULES.items():
         folder = EXTRAS[str(Path(name).parent).removeprefix(".")]

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from studies import check_same_study, in_threads
+from studies import check_same_study, epochs_in, in_threads
 from tiny import write_corpus
 
 from sparse_sharing.files import Damaged, digest, load_json, save_json, save_tensors
@@ -354,8 +354,7 @@ def test_a_folder_that_came_without_weights(experiment, finished, home):
     longer = replace(experiment, epochs=2, systems="hard", results_dir=str(home))
     lines = []
     run(longer, lines.append)
-    epochs = [line for line in lines if " epoch " in line]
-    assert len(epochs) == 3, "the warmup again, and two epochs"
+    assert epochs_in(home) == 3, "the warmup again, and two epochs"
     assert not [line for line in lines if "other numbers" in line]
 
 

@@ -198,14 +198,15 @@ class TestProcesses:
     @pytest.mark.parametrize(
         "given, said",
         [
-            (dict(workers=3), "trains with 3 processes side by side\n"),
-            (dict(workers=1), "trains with 1 process side by side\n"),
-            (dict(), "as cores and memory allow\n"),
+            (dict(workers=3), "trains with 3 processes side by side"),
+            (dict(workers=1), "trains with 1 process side by side"),
+            (dict(), "as cores and memory allow"),
         ],
     )
     def test_the_first_cell_says_how_many(self, given, said, here, capsys):
         Experiment.from_notebook("exp1", dict(data_dir=str(write_corpus(here / "c"))) | given)
-        assert capsys.readouterr().out.endswith(said)
+        first, second = capsys.readouterr().out.splitlines()
+        assert first.endswith(said) and second == f"writes to {here / 'results'}"
 
 
 @pytest.mark.e2e

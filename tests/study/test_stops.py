@@ -17,7 +17,7 @@ import pytest
 from helpers import ROOT
 from jupyter_client.manager import start_new_kernel
 from kills import SETTINGS, Study, group, is_worker, units_of
-from studies import check_same_study, end_group, epochs_once, in_threads
+from studies import check_same_study, end_group, epochs_once, heed_interrupts, in_threads
 from tiny import write_corpus
 
 from sparse_sharing.study import run
@@ -95,7 +95,7 @@ class Command(Study):
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=self.log.parent, stdout=log, stderr=log,
-                start_new_session=True, env=environment,
+                start_new_session=True, env=environment, preexec_fn=heed_interrupts,
             )  # fmt: skip
 
     def kernel(self) -> int:

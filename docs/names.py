@@ -264,7 +264,8 @@ def link_names(page: Path, entries: list[Name]) -> None:
         text = "".join(data.get("text/markdown", ""))
         for entry in entries:
             link = f"### [`{entry.name}`](names/{entry.page}.md)"
-            text = text.replace(f"### `{entry.name}`", link)
+            bare = rf"^### (\[`{entry.name}`\]\(\S+\)|`{entry.name}`)$"  # nbdev links what is installed
+            text = re.sub(bare, link, text, flags=re.M)
         if text:
             data["text/markdown"] = text
     page.write_text(json.dumps(nb), "utf-8")

@@ -20,10 +20,11 @@ PARAMETERS = {
 SMALL = dict(alpha=0.4, min_density=0.65, warmup=1, epochs=1, workers=2)
 each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 LONG = {"maturity": {}, "combinations": {"alpha": None, "min_density": None}}  # own settings
+SLOW = {*LONG, "negative_transfer", "relatedness"}
 each_in_its_time = pytest.mark.parametrize(
     "path",
     [
-        pytest.param(p, marks=pytest.mark.slow if p.stem in LONG else pytest.mark.e2e, id=p.stem)
+        pytest.param(p, marks=pytest.mark.slow if p.stem in SLOW else pytest.mark.e2e, id=p.stem)
         for p in EXPERIMENTS
     ],
 )

@@ -1,4 +1,4 @@
-"A page for each public name of the package, made from its source: `pages(...)` writes them beside the chapters."
+"A page for each public name of the package, made from its source: `write(...)` puts them beside the chapters."
 
 import ast
 import json

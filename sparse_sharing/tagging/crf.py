@@ -256,7 +256,7 @@ def _complaint(head: Transitions, emissions: Tensor, tags: Tensor) -> str:
         return (
             f"sentence {sentence} of the batch, word {word}: the emission of the gold tag "
             f"{head.tags[int(tags[word, sentence])]} is {chosen[word, sentence].item()}, so the "
-            "loss is infinite. Leave emissions finite: the scheme forbids by ithead."
+            "loss is infinite. Leave emissions finite: the scheme forbids by itself."
         )
     path = F.pad(tags.masked_fill(tags == -100, n), (0, 0, 1, 1), value=n)
     sentence, word = head.forbidden[path[:-1], path[1:]].T.nonzero()[0].tolist()

@@ -6,9 +6,9 @@ import signal
 import time
 from pathlib import Path
 
-from studies import check_same_study, check_sound, end_group, lines_of, start
+from studies import check_same_study, check_sound, end_group, in_threads, lines_of, start, unit_of
 
-from sparse_sharing.study import status
+from sparse_sharing.study import run, status
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import read_data
 from sparse_sharing.study.plan import plan
@@ -38,18 +38,17 @@ def group(leader: int) -> list[int]:
     return sorted(found)
 
 
+def in_one_go(corpus: str, home: Path) -> Path:
+    "The same study in this process, without a stop."
+    with in_threads():
+        run(Experiment(**SETTINGS, data_dir=corpus, results_dir=str(home)), lambda line: None)
+    return home
+
+
 def at_work(pids: list[int]) -> dict[int, str]:
     "Process -> the unit whose lock it has open."
-    found = {}
-    for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                target = Path(os.readlink(link))
-            except OSError:
-                continue
-            if target.name == "lock":
-                found[pid] = target.parent.name
-    return found
+    units = {pid: unit_of(pid) for pid in pids}
+    return {pid: unit.name for pid, unit in units.items() if unit}
 
 
 def written(home: Path) -> dict[Path, tuple[int, int]]:

@@ -86,6 +86,18 @@ def end_group(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def unit_of(pid: int) -> Path | None:
+    "The folder of the unit that a process is at: whose lock it holds."
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            target = Path(os.readlink(link))
+        except OSError:
+            continue
+        if target.name == "lock":
+            return target.parent
+    return None
+
+
 def epochs_in(home: Path) -> int:
     "Epochs that the units of a results folder have logged."
     logs = [read_log(log.read_text("utf-8")) for log in home.glob(f"units/*/{LOG}")]

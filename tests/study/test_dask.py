@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
-from studies import TINY, check_same_study, in_threads, lines_of
+from studies import TINY, check_same_study, in_threads, lines_of, unit_of
 from tiny import write_corpus
 
 from sparse_sharing.study import executor, run
@@ -113,18 +113,6 @@ def unbroken(corpus, tmp_path_factory):
     with in_threads():
         run(Experiment("exp1", **TINY, data_dir=corpus, results_dir=str(home)), lambda line: None)
     return home
-
-
-def unit_of(pid: int) -> Path | None:
-    "The folder of the unit that a process is at: whose lock it holds."
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
-        try:
-            target = Path(os.readlink(link))
-        except OSError:
-            continue
-        if target.name == "lock":
-            return target.parent
-    return None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc of Linux")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kills import SETTINGS, Study, at_work, group, kill_again_and_again, units_of
+from kills import SETTINGS, Study, at_work, group, in_one_go, kill_again_and_again, units_of
 from studies import (
     TABLES,
     check_same_study,
@@ -47,11 +47,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(corpus, tmp_path_factory):
-    "The same study with one worker, in one go."
-    home = tmp_path_factory.mktemp("unbroken")
-    with in_threads():
-        run(Experiment(**SETTINGS, data_dir=corpus, results_dir=str(home)), lambda line: None)
-    return home
+    return in_one_go(corpus, tmp_path_factory.mktemp("unbroken"))
 
 
 SEED = int(os.environ.get("KILL_SEED", random.randrange(10**6)))

@@ -16,12 +16,9 @@ import nbformat
 import pytest
 from helpers import ROOT
 from jupyter_client.manager import start_new_kernel
-from kills import SETTINGS, Study, group, is_worker, units_of
-from studies import check_same_study, end_group, epochs_once, heed_interrupts, in_threads
+from kills import SETTINGS, Study, group, in_one_go, is_worker, units_of
+from studies import check_same_study, end_group, epochs_once, heed_interrupts
 from tiny import write_corpus
-
-from sparse_sharing.study import run
-from sparse_sharing.study.config import Experiment
 
 pytestmark = [
     pytest.mark.e2e,
@@ -41,11 +38,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(corpus, tmp_path_factory):
-    "The same study in this process, in one go."
-    home = tmp_path_factory.mktemp("unbroken")
-    with in_threads():
-        run(Experiment(**SETTINGS, data_dir=corpus, results_dir=str(home)), lambda line: None)
-    return home
+    return in_one_go(corpus, tmp_path_factory.mktemp("unbroken"))
 
 
 @pytest.fixture(scope="module")

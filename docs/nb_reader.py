@@ -23,7 +23,7 @@ NAV = {
     "Reports": ["report/*"],
     "Experiments": [
         *("exp1", "exp2", "exp3", "negative_transfer", "relatedness", "sparsity", "warmup"),
-        *("budget", "maturity", "combinations", "replication"),
+        *("budget", "maturity", "combinations", "hidden_settings", "replication"),
     ],
     "Guides": ["running", "your_model", "your_data", "api", "names/index"],
 }

@@ -187,15 +187,17 @@ def save_run(
     save_tensors(path, tensors, about)
 
 # %% ../nbs/method/17_runs.ipynb #c82aaae0
-SINCE = ("rates", "accumulate")  # what older checkpoints do not say
+# What older checkpoints do not say, and what it was; None: nobody knows.
+SINCE = {"rates": None, "accumulate": None, "draws": "proportional"}
 
 
 def _check_identity(run: Run, path: Path, before: Mapping[str, Any]) -> None:
     "Raises `ValueError` if a checkpoint is of another run."
     differs = []
     for key, value in run.identity.items():
-        is_said = key in before or key not in SINCE
-        if is_said and before.get(key) != value:
+        was = before.get(key, SINCE.get(key))
+        is_known = was is not None or key not in SINCE
+        if is_known and was != value:
             differs.append(key)
     if differs:
         raise ValueError(

@@ -6,18 +6,17 @@
 __all__ = ['best_unit', 'trained_again', 'keep_best']
 
 # %% ../../nbs/study/17_keep.ipynb #33c7d552
-import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 from ..masks import Mask
-from ..optim import SubnetSGD
 from ..sharing import Sharing
 from .config import Experiment
 from .data import Data
 from .models import build, tagging_task
 from .plan import plan, units_of
+from .released import optimizer_of, options_of
 from .units import MASK, WEIGHTS, Unit, load_file, load_result
 from ..tagging.tagger import Tagger
 from ..training import Fit, fit
@@ -63,13 +62,10 @@ def trained_again(
         model,
         tasks,
         unit.epochs,
-        optimizer=SubnetSGD(model, how.lr, how.momentum),
-        schedule=lambda epoch: how.factor(epoch, unit.epochs),
-        clip=how.clip,
-        steps=math.ceil(sum(task.size for task in tasks) / how.batch),
+        optimizer=optimizer_of(how, model),
         keep=unit.keep,
-        seed=f"{unit.seed}/{unit.phase}",
         log=None,
+        **options_of(unit, tasks),
     )
     return model, done
 

@@ -16,6 +16,7 @@ from ..pruning import nearest, select
 from sparse_sharing.study.chains import (
     IMP,
     Plan,
+    alone,
     chain,
     controls,
     long_round,
@@ -26,7 +27,7 @@ from sparse_sharing.study.chains import (
 from .config import COMPARISONS, Experiment
 from .data import Data
 from .executor import Agenda, cost
-from .questions import budget, maturity, unequal_densities
+from .questions import budget, hidden_settings, maturity, unequal_densities
 from .schema import Key
 from .units import Unit, candidates
 
@@ -81,7 +82,7 @@ def _without_masks(plan: Plan, experiment: Experiment, data: str, seed: int) -> 
         if "single" in wanted:
             plan[Key("single", (task,), seed=seed)] = single
         if "alone" in wanted:
-            plan[Key("alone", (task,), seed=seed)] = [hard[0], replace(hard[1], tasks=(task,))]
+            plan[Key("alone", (task,), seed=seed)] = [hard[0], alone(experiment, hard[1], task)]
         if "single_matched" in wanted:
             plan[Key("single_matched", (task,), seed=seed)] = matched(experiment, single)
     if "hard_matched" in wanted:
@@ -120,11 +121,11 @@ def _subnets(
 ) -> None:
     "A task by itself in its subnet."
     if "subnet" in experiment.wanted:
-        alone = phases(experiment, data, seed, "single", (task,), (mask,))
-        plan[Key("subnet", (task,), seed=seed)] = alone
+        own = phases(experiment, data, seed, "single", (task,), (mask,))
+        plan[Key("subnet", (task,), seed=seed)] = own
     if "subnet_warmup" in experiment.wanted:
         warmup, main = phases(experiment, data, seed, "hard", experiment.design.tasks)
-        only = within(replace(main, tasks=(task,)), [mask])
+        only = within(alone(experiment, main, task), [mask])
         plan[Key("subnet_warmup", (task,), seed=seed)] = [warmup, only]
 
 # %% ../../nbs/study/09_plan.ipynb #c3e5213e
@@ -261,6 +262,7 @@ ANALYSES: dict[str, Callable[[Experiment, str], Plan]] = {
     "budget": budget,
     "maturity": maturity,
     "combinations": unequal_densities,
+    "hidden_settings": hidden_settings,
 }
 
 

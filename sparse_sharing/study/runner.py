@@ -6,7 +6,6 @@
 __all__ = ['Tensors', 'Result', 'perform', 'is_running']
 
 # %% ../../nbs/study/06_runner.ipynb #48945017
-import math
 import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,6 @@ from sparse_sharing.files import (
 )
 from ..finders import random_like, shuffled
 from ..masks import Mask
-from ..optim import SubnetSGD
 from ..pruning import imp_round, prune, target
 from ..sharing import HardSharing, Sharing
 from .data import Data, Source, read_data
@@ -41,6 +39,7 @@ from sparse_sharing.study.models import (
     tagging_task,
 )
 from .progress import Progress, append
+from .released import optimizer_of, options_of
 from sparse_sharing.study.units import (
     MASK,
     PREDICTIONS,
@@ -120,21 +119,15 @@ def _tasks(job: _Job) -> list[Task]:
 # %% ../../nbs/study/06_runner.ipynb #141be5bd
 def _options(job: _Job, tasks: Sequence[Task], density: Sequence[float]) -> dict[str, Any]:
     "What `fit` and `imp_round` are told besides."
-    unit, how = job.unit, job.unit.training
+    unit = job.unit
 
     def log(rows: list[dict[str, Any]]) -> None:
         dev = {row["task"]: row["dev"] for row in rows}
         epoch, spent = rows[0]["epoch"], rows[0]["seconds"]
         append(job.home, Progress(unit.label, unit.epochs, epoch, dev, tuple(density), spent))
 
-    return dict(
-        schedule=lambda epoch: how.factor(epoch, unit.epochs),
-        clip=how.clip,
-        steps=math.ceil(sum(task.size for task in tasks) / how.batch),
-        seed=f"{unit.seed}/{unit.phase}",
-        checkpoint=job.home / "checkpoint.safetensors",
-        name=unit.name,
-        log=log,
+    return options_of(unit, tasks) | dict(
+        checkpoint=job.home / "checkpoint.safetensors", name=unit.name, log=log
     )
 
 # %% ../../nbs/study/06_runner.ipynb #c9980568
@@ -167,7 +160,7 @@ def _prune_round(job: _Job) -> _Outcome:
     def train() -> tuple[Fit, Mask]:
         return imp_round(
             model, task, mask, keep, unit.epochs, unit.keep,
-            make_optimizer=lambda model: SubnetSGD(model, how.lr, how.momentum), **options,
+            make_optimizer=lambda model: optimizer_of(how, model), **options,
         )  # fmt: skip
 
     done, smaller = _from_checkpoint(job, train)
@@ -179,7 +172,7 @@ def _prune_round(job: _Job) -> _Outcome:
 # %% ../../nbs/study/06_runner.ipynb #b6fed010
 def _train(job: _Job) -> _Outcome:
     "The work of a unit of kind `training`."
-    unit, how = job.unit, job.unit.training
+    unit = job.unit
     pairs = zip(unit.tasks, unit.masks, strict=False)
     masks = {task: Mask(job.inputs[f"{made}/{MASK}"]) for task, made in pairs}
     model, tasks = _model(job, masks), _tasks(job)
@@ -187,7 +180,7 @@ def _train(job: _Job) -> _Outcome:
     options = _options(job, tasks, list(density.values()))
 
     def train() -> Fit:
-        optimizer = SubnetSGD(model, how.lr, how.momentum)
+        optimizer = optimizer_of(unit.training, model)
         return fit(model, tasks, unit.epochs, optimizer=optimizer, keep=unit.keep, **options)
 
     done = _from_checkpoint(job, train)

@@ -35,8 +35,11 @@ class Training:
     clip: float = 5.0  # largest norm of a gradient
     sizes: Sizes = Sizes()  # of the encoder
     head: str = "linear"  # linear or crf
-    schedule: str = "decay"  # decay, or linear: the rate of epoch e of E is lr (1 - e / E)
+    schedule: str = "decay"  # decay; linear: the rate of epoch e of E is lr (1 - e / E); or fixed
     levels: tuple[tuple[str, int], ...] = ()  # task, layer: of hierarchical sharing; else `LEVEL`
+    draws: str = "proportional"  # how tasks are drawn; or in_turn
+    clipped: str = "norm"  # what `clip` limits: the norm of a gradient, or each value of it
+    leak: bool = False  # whether momentum moves what the task's mask leaves out
 
     def factor(
         self,
@@ -48,7 +51,9 @@ class Training:
             return 1 / (1 + self.decay * epoch)
         if self.schedule == "linear":
             return 1 - epoch / epochs
-        raise ValueError(f"no schedule {self.schedule!r}: take decay or linear")
+        if self.schedule == "fixed":
+            return 1.0
+        raise ValueError(f"schedule is {self.schedule!r}: take decay, linear or fixed")
 
 # %% ../../nbs/study/05_units.ipynb #19units-bb7c3a
 VERSIONS = {"training": 1, "round": 1, "mask": 1}  # raised when code changes its meaning

@@ -20,7 +20,7 @@ from ..training import Clip, Task
 
 # %% ../../nbs/study/22_released.ipynb #9c30eb25
 class LeakySGD(SubnetSGD):
-    "SGD with momentum in the whole network: what a task has set in motion moves on the steps of others. A mistake, to be measured."
+    "SGD with momentum in the whole network: what a task has set in motion moves on the steps of others. It knows no weight decay. A mistake, to be measured."
 
     @torch.no_grad()
     def step(

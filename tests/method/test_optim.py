@@ -11,7 +11,7 @@ from nets import ENCODERS, bits, copied, hard, heads, masks_of, mlp, same, seede
 from torch import nn
 
 from sparse_sharing.masks import Mask
-from sparse_sharing.optim import SubnetSGD, clip_gradients, subnet_step
+from sparse_sharing.optim import SubnetSGD, clip_gradients, clip_values, subnet_step
 from sparse_sharing.sharing import HardSharing, SoftSharing, SparseSharing
 
 each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
@@ -501,3 +501,16 @@ class TestClipping:
 
     def test_no_gradients(self):
         assert clip_gradients(sparse(mlp)[0], 1) == 0
+        clip_values(sparse(mlp)[0], 1)
+
+    def test_values_are_cut_one_by_one(self):
+        "A row of a table that is looked up twice has one gradient."
+        table = nn.Embedding(3, 2, sparse=True)
+        weight = nn.Parameter(torch.zeros(3))
+        (table(torch.tensor([1, 1])) * torch.tensor([0.7, 0.2])).sum().backward()
+        weight.grad = torch.tensor([5.0, -5.0, 0.5])
+        clip_values([weight, table.weight, nn.Parameter(torch.zeros(1))], 1.0)
+        assert weight.grad.tolist() == [1, -1, 0.5]
+        assert torch.allclose(
+            table.weight.grad.to_dense(), torch.tensor([[0, 0], [1, 0.4], [0, 0]])
+        )

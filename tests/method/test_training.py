@@ -4,6 +4,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,9 +31,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sparse_sharing.masks import Mask
-from sparse_sharing.optim import SubnetSGD
+from sparse_sharing.optim import SubnetSGD, clip_values
 from sparse_sharing.sharing import HardSharing, SparseSharing
-from sparse_sharing.training import Fit, derive_seed, evaluate, fit, train_step
+from sparse_sharing.training import Fit, derive_seed, evaluate, fit, train_step, turns
 
 each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
 IDS = torch.randint(12, (72, 3), generator=torch.Generator().manual_seed(0))
@@ -165,6 +166,104 @@ class TestDraws:
         empty = replace(tasks[0], batches=lambda rng: [])
         with pytest.raises(ValueError, match="'a' has no mini-batches"):
             quiet(model, [empty], steps=3)
+
+
+def with_batches(**counts):
+    "Tasks of so many mini-batches."
+    return [replace(toy_task("a"), name=t, batches=[0] * n) for t, n in counts.items()]
+
+
+class TestInTurn:
+    @pytest.mark.parametrize(
+        "counts, accumulate, order",
+        [
+            (dict(a=2, b=2), 1, "abab"),
+            (dict(a=3, b=1), 1, "abaa"),
+            (dict(b=1, a=2, c=4), 1, "bacaccc"),
+            (dict(a=3, b=2), 2, "aba"),
+            (dict(a=3), 1, "aaa"),
+        ],
+    )
+    def test_order(self, counts, accumulate, order):
+        "One mini-batch of each, until those of each are used up."
+        order_of = turns(with_batches(**counts), "in_turn", accumulate=accumulate)
+        for epoch in (0, 1):
+            assert "".join(t.name for t in order_of(epoch)) == order
+
+    def test_an_epoch_is_one_pass_of_each_task(self):
+        seen = []
+        model, tasks = start()
+        quiet(model, spy(tasks, seen), epochs=2, draws="in_turn", seed="s")
+        names = "".join(name for name, _ in seen)
+        assert names == 2 * "ababaaaa"
+        for epoch in (0, 1):
+            for task, rows in (("a", 48), ("b", 16)):
+                got = [b for name, b in seen[8 * epoch : 8 * (epoch + 1)] if name == task]
+                rng = np.random.default_rng(derive_seed("s", task, "order", epoch))
+                assert got == [tuple(b.tolist()) for b in toy_task(task, rows).batches(rng)]
+
+    def test_a_task_without_data(self):
+        model, tasks = start()
+        empty = replace(tasks[1], batches=lambda rng: [])
+        with pytest.raises(ValueError, match="'b' has no mini-batches"):
+            quiet(model, [tasks[0], empty], draws="in_turn")
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            (dict(draws="by turns"), "draws is 'by turns': give one of 'proportional', 'in_turn'"),
+            (dict(draws=None), "draws is None: give one of"),
+            (dict(draws="in_turn", steps=7), "steps is 7 and draws 'in_turn'.*: leave steps out"),
+            (dict(clip="value"), "clip is 'value': give the largest norm, None, or a function"),
+        ],
+    )
+    def test_what_makes_no_sense(self, options, message):
+        model, tasks = start()
+        before = copied(model)
+        with pytest.raises(ValueError, match=message):
+            quiet(model, tasks, **options)
+        assert same(copied(model), before)
+
+    def test_going_on_in_another_order_is_refused(self, tmp_path):
+        for first, then in (("in_turn", "proportional"), ("proportional", "in_turn")):
+            file = tmp_path / first
+            model, tasks = start()
+            quiet(model, tasks, 1, draws=first, checkpoint=file)
+            with pytest.raises(ValueError, match="belongs to another run, with other draws"):
+                quiet(model, tasks, 2, draws=then, checkpoint=file)
+
+
+class TestClipping:
+    def test_by_value_by_hand(self):
+        "Gradients 3 and 0.5, a rate of 1: the first is cut at 2."
+        net = nn.Linear(2, 1, bias=False)
+        nn.init.zeros_(net.weight)
+        model = HardSharing(net, {"a": nn.Identity()})
+        batch = torch.tensor([[3.0, 0.5]])
+        task = replace(toy_task("a"), loss=lambda model, x: model(x, task="a").sum())
+        cut = partial(clip_values, largest=2.0)
+        train_step(model.train(), task, batch, SubnetSGD(model, 1.0, momentum=0), cut)
+        assert net.weight.tolist() == [[-2.0, -0.5]]
+
+    def test_a_gradient_that_is_not_finite_is_not_cut_into_shape(self):
+        model, tasks = start()
+        before = copied(model)
+        loss = lambda model, batch: tasks[0].loss(model, batch).sqrt() * 1e30 * 1e30  # noqa: E731
+        with pytest.raises(FloatingPointError, match="lower the learning rate"):
+            quiet(model, [replace(tasks[0], loss=loss)], clip=partial(clip_values, largest=1.0))
+        assert same(copied(model), before)
+
+    @pytest.mark.parametrize("net", NETS)
+    @pytest.mark.parametrize("draws", ["proportional", "in_turn"])
+    def test_stopped_at_each_epoch(self, net, draws, tmp_path):
+        options = dict(draws=draws, clip=partial(clip_values, largest=0.01))
+        unbroken = run(NETS[net], SubnetSGD, 3, **options)
+        assert not same(unbroken[0], run(NETS[net], SubnetSGD, 3, draws=draws)[0])
+        for stop in (1, 2):
+            file = tmp_path / f"{stop}"
+            run(NETS[net], SubnetSGD, stop, checkpoint=file, **options)
+            again = run(NETS[net], SubnetSGD, 3, checkpoint=file, **options)
+            assert same(again[0], unbroken[0]) and again[1] == unbroken[1]
 
 
 class TestSteps:

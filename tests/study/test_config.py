@@ -15,14 +15,15 @@ from sparse_sharing.masks import Mask
 from sparse_sharing.pruning import target
 from sparse_sharing.study import run
 from sparse_sharing.study.chains import prunable_weights, rounds
-from sparse_sharing.study.config import DENSITIES, DESIGNS, PRESETS, Experiment, Settings
+from sparse_sharing.study.config import DENSITIES, DESIGNS, Experiment
 from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.executor import cost, work_behind
 from sparse_sharing.study.models import LEVEL
 from sparse_sharing.study.paper import table4
 from sparse_sharing.study.plan import ANALYSES, agenda, plan
+from sparse_sharing.study.presets import PRESETS, Settings
 from sparse_sharing.study.schema import Key
-from sparse_sharing.study.units import MASK, SMALLER, Unit
+from sparse_sharing.study.units import MASK, SMALLER, Training, Unit
 from sparse_sharing.tagging.corpora import FormatError
 from sparse_sharing.tagging.encoder import Sizes
 
@@ -181,6 +182,7 @@ class TestPlan:
             "budget",
             "maturity",
             "combinations",
+            "hidden_settings",
         }
 
     @pytest.mark.parametrize("name", sorted(set(DESIGNS) - {"combinations"}))
@@ -322,8 +324,9 @@ class TestDesigns:
         own = PRESETS[preset].training.sizes
         assert s.training.sizes == replace(own, word=50, hidden=50, filters=0)
         assert prunable_weights(s.training.sizes) == 2 * 4 * 50 * (50 + 50)
-        rest = replace(s, training=PRESETS[preset].training)
-        assert rest == PRESETS[preset], "and otherwise the budgets of all"
+        common = PRESETS[preset]
+        rest = replace(s, training=common.training, together=common.together)
+        assert rest == common, "and otherwise the budgets of all"
 
     @pytest.mark.parametrize("name", PAPERS)
     def test_a_study_meets_every_density_of_table_4(self, name):
@@ -502,6 +505,13 @@ class TestParameters:
         assert (PRESETS["paper"].alpha, PRESETS["paper"].epochs) == (0.1, 100)
         assert PRESETS["paper"].magnitudes == "last"
         assert PRESETS["study"].training.sizes == PRESETS["paper"].training.sizes == Sizes()
+        released = PRESETS["released"]
+        assert released.alpha == PRESETS["study"].alpha and released.min_density == 0.1
+        assert (released.warmup, released.epochs, released.round_epochs) == (20, 100, 100)
+        assert released.training == Training() and released.magnitudes == "best"
+        assert released.together == Training(
+            schedule="fixed", clipped="value", draws="in_turn", leak=True
+        )
         changed = Experiment("exp1", warmup=0, alpha=0.2).settings
         assert (changed.warmup, changed.alpha) == (0, 0.2)
         assert changed.epochs == PRESETS["quick"].epochs

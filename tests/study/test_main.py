@@ -21,11 +21,12 @@ from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask, chance_overlap, overlap_ratio, union
 from sparse_sharing.study import data as data_module
 from sparse_sharing.study import minutes, rebuild, run, status
-from sparse_sharing.study.config import PRESETS, Experiment
+from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import TASKS, read_data
 from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.overlaps import part_overlaps
 from sparse_sharing.study.plan import plan
+from sparse_sharing.study.presets import PRESETS
 from sparse_sharing.study.schema import COLUMNS, Key
 from sparse_sharing.study.tables import write_tables
 from sparse_sharing.study.units import MASK, WEIGHTS, load_result

@@ -1,4 +1,4 @@
-"Budget, maturity and unequal densities: which trainings they ask for, and a small study of each."
+"Budget, maturity, unequal densities and hidden settings: which trainings they ask for, and a small study of each."
 
 import shutil
 import warnings
@@ -14,11 +14,13 @@ from sparse_sharing.files import load_json, save_json
 from sparse_sharing.masks import Mask, overlap_ratio, union
 from sparse_sharing.study import Experiment, rebuild, run, status
 from sparse_sharing.study.chains import IMP
-from sparse_sharing.study.config import DENSITIES, PRESETS
+from sparse_sharing.study.config import DENSITIES
 from sparse_sharing.study.overlaps import groups
 from sparse_sharing.study.plan import plan, units_of
-from sparse_sharing.study.questions import COMBINATIONS, sweep, ways
+from sparse_sharing.study.presets import HIDDEN, PRESETS
+from sparse_sharing.study.questions import ALL, COMBINATIONS, sweep, ways
 from sparse_sharing.study.schema import Key
+from sparse_sharing.study.tables import write_run
 from sparse_sharing.study.units import MASK, load_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
@@ -150,3 +152,82 @@ def test_ten_combinations_of_unequal_densities(tmp_path):
         masks = units[key][-1].masks
         own = [units[Key(IMP, (t,), seed=100)][z].name for t, z in zip(TASKS, rounds, strict=True)]
         assert list(masks) == own and len(set(rounds)) == 3
+
+
+class TestHiddenSettings:
+    def mains(self, **changes):
+        units = planned("hidden_settings", **changes)
+        return {key: own for key, own in units.items() if key.system != IMP}
+
+    def test_nothing_but_the_second_phase_differs(self):
+        "In the settings that the variant names."
+        own = self.mains()
+        assert [(k.system, k.variant) for k in own] == [
+            (system, variant) for system in ("hard", "sparse") for variant in ("", *HIDDEN, ALL)
+        ]
+        every = {name: value for new in HIDDEN.values() for name, value in new.items()}
+        assert len(every) == 4
+        for system in ("hard", "sparse"):
+            warmup, base = own[Key(system, TASKS, seed=100)]
+            assert base.training == PRESETS["annealed"].training
+            for variant, new in {**HIDDEN, ALL: every}.items():
+                first, main = own[Key(system, TASKS, variant=variant, seed=100)]
+                changes = {k: v for k, v in new.items() if system == "sparse" or k != "leak"}
+                assert first == warmup and replace(main, training=base.training) == base
+                assert main.training == replace(base.training, **changes)
+
+    def test_hard_sharing_has_no_outside(self):
+        own = self.mains()
+        leak = own[Key("hard", TASKS, variant="leaking momentum", seed=100)]
+        assert leak == own[Key("hard", TASKS, seed=100)]
+
+    def test_masks_are_those_of_table_4_and_the_rounds_are_those_of_exp1(self):
+        units = planned("hidden_settings")
+        exp1 = planned("exp1")
+        masks = units[Key("sparse", TASKS, seed=100)][-1].masks
+        for task, mask, z in zip(TASKS, masks, (6, 5, 7), strict=True):
+            rounds = units[Key(IMP, (task,), seed=100)]
+            assert rounds == exp1[Key(IMP, (task,), seed=100)][: z + 1]
+            assert rounds[-1].name == mask
+        assert units[Key("hard", TASKS, seed=100)] == exp1[Key("hard", TASKS, seed=100)]
+
+    def test_its_masks_are_compared_once(self):
+        experiment = Experiment("hidden_settings", preset="annealed", seed=100)
+        compared = groups(experiment, planned("hidden_settings"))
+        assert len(compared) == 4 and {key.variant for key in compared} == {""}
+
+    def test_a_preset_that_has_them_already_is_refused(self):
+        with pytest.raises(ValueError, match="preset is 'released'.* take another one"):
+            Experiment("hidden_settings", preset="released")
+
+
+class TestReleased:
+    def test_several_tasks_are_trained_in_another_way_than_one(self):
+        systems = "single hard soft alone long_round subnet single_matched hard_matched"
+        experiment = Experiment("exp1", preset="released", systems=systems)
+        settings = experiment.settings
+        for units in plan(experiment, "d" * 64, Path("nowhere")).values():
+            for unit in units:
+                several = unit.kind == "training" and len(unit.tasks) > 1
+                assert unit.training == (settings.together if several else settings.training)
+
+    def test_head_and_encoder_are_those_of_the_design(self):
+        settings = Experiment("exp3", preset="released").settings
+        assert settings.together.head == settings.training.head == "crf"
+        deep = Experiment("exp2", preset="released", levels="pos=1").settings
+        assert deep.together.sizes == deep.training.sizes and deep.together.sizes.layers == 2
+        assert deep.together.levels == deep.training.levels == (("pos", 1),)
+
+    def test_run_json_says_new_settings_where_they_were_asked_for(self, tmp_path):
+        "So that a folder of before has the same file when it is rebuilt."
+        told = {}
+        for preset in ("annealed", "released"):
+            experiment = Experiment("exp1", preset=preset, results_dir=str(tmp_path))
+            write_run(experiment, {}, {})
+            told[preset] = load_json(tmp_path / "run.json")["settings"]
+        assert not {"together", "draws", "clipped", "leak"} & {
+            *told["annealed"],
+            *told["annealed"]["training"],
+        }
+        assert told["released"]["together"]["draws"] == "in_turn"
+        assert "draws" not in told["released"]["training"]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file as load_safetensors
@@ -31,6 +32,7 @@ from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.models import build
 from sparse_sharing.study.progress import LOG, read_log
+from sparse_sharing.study.rerun import as_unit
 from sparse_sharing.study.runner import is_running, perform
 from sparse_sharing.study.units import (
     MASK,
@@ -115,6 +117,21 @@ class TestNames:
     def test_every_size_counts(self, field):
         sizes = replace(SMALL, **{field: getattr(SMALL, field) + 2})  # a window stays odd
         assert replace(UNIT, training=replace(HOW, sizes=sizes)).name != UNIT.name
+
+    @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Training)])
+    def test_every_setting_of_a_training_counts(self, field):
+        value = getattr(HOW, field)
+        other = {str: "other", float: 0.7, int: 7, bool: True, tuple: (("pos", 1),)}.get(
+            type(value), replace(SMALL, hidden=8)
+        )
+        changed = replace(HOW, **{field: other})
+        assert replace(UNIT, training=changed).name != UNIT.name
+
+    def test_recorded_units_have_the_names_that_they_had(self):
+        for folder in sorted((ROOT / "nbs" / "results").glob("*/units")):
+            for path in sorted(folder.glob("*/result.json"))[:5]:
+                unit = load_json(path)["unit"]
+                assert as_unit(unit).name == path.parent.name
 
     def test_a_new_option_leaves_old_names_alone(self):
         @dataclass(frozen=True)

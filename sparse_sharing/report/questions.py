@@ -215,8 +215,8 @@ def hidden_frame(
     table = rows.set_index([*what, "task"])[["dev", "test"]].unstack("task").loc[order]
     parts = {}
     for split in ("dev", "test"):
-        own = table[split][r.tasks]
-        parts[split] = own.rename(columns=task_label).assign(**{MEAN: own.mean(axis=1)})
+        own = pd.DataFrame({task_label(task): table[split, task] for task in r.tasks})
+        parts[split] = own.assign(**{MEAN: own.mean(axis=1)})
     return pd.concat(parts, axis=1)
 
 
@@ -243,7 +243,7 @@ def hidden_table(
         table[MEAN, f"Δ {split}"] = added[split, MEAN]
     formats: dict[str, Any] = dict(dev="{:.2f}", test="{:.2f}")
     formats |= {"Δ dev": points, "Δ test": points}
-    table = table.rename_axis(index=[None, None], columns=[None, None])
+    table.index.names = table.columns.names = [None, None]
     return show(
         table, f"Scores in percent, and what a setting adds, in points. {describe(r)}", formats
     )
@@ -280,8 +280,8 @@ def hidden_figure(
         for system, shift, mark in (("hard", -0.12, "o"), ("sparse", 0.12, "D")):
             own = changes.xs(SYSTEMS[system].label, level="system")[name]
             places = [settings.index(setting) + shift for setting, _ in own.index]
-            look = dict(color=SYSTEMS[system].colour, label=SYSTEMS[system].label)
-            ax.plot(own, places, mark, ms=5, **look)
+            line = ax.plot(own, places, mark, ms=5, color=SYSTEMS[system].colour)
+            line[0].set_label(SYSTEMS[system].label)
         ax.set_yticks(range(len(settings)), settings if ax is axes[0] else [])
         ax.invert_yaxis()
     return legend(fig, axes)

@@ -211,7 +211,7 @@ class Described(Parameters):
         "The preset's settings with the design's and this experiment's changes."
         preset, design = PRESETS[self.preset], self.design
         sizes = replace(preset.training.sizes, **design.sizes)
-        own = dict(head=design.head, sizes=sizes, levels=levels_of(self.levels))
+        own: dict[str, Any] = dict(head=design.head, sizes=sizes, levels=levels_of(self.levels))
         settings = replace(preset, training=replace(preset.training, **own), **design.own)
         if preset.together is not None:
             settings = replace(settings, together=replace(preset.together, **own))

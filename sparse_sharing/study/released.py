@@ -23,7 +23,7 @@ class LeakySGD(SubnetSGD):
     "SGD with momentum in the whole network: what a task has set in motion moves on the steps of others. It knows no weight decay. A mistake, to be measured."
 
     @torch.no_grad()
-    def step(
+    def step(  # type: ignore[override]  # a step belongs to a task
         self,
         *tasks: str,  # whose loss was differentiated; their masks are in the gradients alone
     ) -> None:

@@ -170,26 +170,31 @@ def unequal_densities(
 ALL = "all of them"
 
 
+def _each_setting(plan: Plan, warmup: Unit, main: Unit) -> None:
+    "A second phase as it is, with each setting of the released code alone, and with all."
+    every = {name: value for new in HIDDEN.values() for name, value in new.items()}
+    for variant, new in {"": {}, **HIDDEN, ALL: every}.items():
+        training = replace(main.training, **new)
+        if not main.masks:  # nothing lies outside, so nothing leaks
+            training = replace(training, leak=False)
+        key = Key(main.system, main.tasks, variant=variant, seed=main.seed)
+        plan[key] = [warmup, replace(main, training=training)]
+
+
 def hidden_settings(
     experiment: Experiment,  # what is asked for
     data: str,  # checksum of its data
 ) -> Plan:
-    "Hard and sparse sharing as they are, with each setting of the released code alone, and with all; the variant names it."
+    "Hard and sparse sharing with each setting of the released code, which the variant names; masks of Table 4's densities."
     plan, tasks = Plan(), experiment.design.tasks
-    every = {name: value for new in HIDDEN.values() for name, value in new.items()}
     for seed in experiment.seeds:
-        warmup, hard = phases(experiment, data, seed, "hard", tasks)
+        warmup, main = phases(experiment, data, seed, "hard", tasks)
+        _each_setting(plan, warmup, main)
         masks = []
         for task in tasks:
             rounds = chain(experiment, data, seed, task, warmup)
             near = _near_table_4(rounds, task)
             plan[Key(IMP, (task,), seed=seed)] = rounds[: near.round + 1]
             masks.append(near.name)
-        for main in (hard, within(hard, masks)):
-            for variant, new in {"": {}, **HIDDEN, ALL: every}.items():
-                training = replace(main.training, **new)
-                if main is hard:  # nothing lies outside, so nothing leaks
-                    training = replace(training, leak=False)
-                changed = replace(main, training=training)
-                plan[Key(main.system, tasks, variant=variant, seed=seed)] = [warmup, changed]
+        _each_setting(plan, warmup, within(main, masks))
     return plan

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,15 @@ from .data import Data, Source
 from .machine import connect, fingerprint
 from .progress import Logs, fitted, scores
 from .runner import perform
-from .units import MASK, WEIGHTS, Unit, duration, load_result, seconds
+from sparse_sharing.study.units import (
+    MASK,
+    WEIGHTS,
+    Unit,
+    called,
+    duration,
+    load_result,
+    seconds,
+)
 
 # %% ../../nbs/study/07_executor.ipynb #c029931a
 @dataclass(frozen=True)
@@ -35,6 +43,15 @@ class Agenda:
     units: Sequence[Unit]  # done or not
     cost: Mapping[str, float]  # unit -> how long it takes, in any unit of time
     later: Mapping[str, float] = field(default_factory=dict)  # unit -> what follows it, unnamed
+    systems: Mapping[str, str] = field(default_factory=dict)  # unit -> what its plan calls it
+
+    def label(
+        self,
+        unit: Unit,
+    ) -> str:
+        "What the plan calls a unit, in a line."
+        own = called(vars(unit))
+        return replace(own, system=self.systems.get(unit.name, own.system)).line
 
 # %% ../../nbs/study/07_executor.ipynb #9f0ee23c
 def work_behind(
@@ -284,31 +301,33 @@ def _start(state: _State, crew: Workers, logs: Logs, source: Source) -> None:
     "Give units to the workers that have none."
     free = max(crew.count - len(state.running), 0)
     for unit in state.ready()[:free]:
+        label = state.agenda.label(unit)
         try:
-            logs.follow(unit.name)
+            logs.follow(unit.name, label)
         except Damaged as error:
             state.remove(error)
-            logs.follow(unit.name)
+            logs.follow(unit.name, label)
         try:
             job = crew.submit(unit, state.folder, source, state.missing[unit.name])
         except BrokenProcessPool as error:
-            raise _ended(unit) from error
+            raise _ended(label) from error
         state.running[job] = unit
 
 
 def _end(state: _State, job: "Future[bool]") -> Unit | None:
     "Take note of a unit that is finished, and return it; or of one that has failed, or is another's."
     unit = state.running.pop(job)
+    label = state.agenda.label(unit)
     try:
         ours = job.result()
     except Damaged as error:
         state.remove(error)
     except BrokenProcessPool as error:
-        raise _ended(unit) from error
+        raise _ended(label) from error
     except CancelledError as error:
         raise _gone("of Dask") from error
     except BaseException:
-        state.log(f"{unit.label}  failed")
+        state.log(f"{label}  failed")
         raise
     else:
         if ours:
@@ -316,15 +335,15 @@ def _end(state: _State, job: "Future[bool]") -> Unit | None:
             state.results.pop(unit.name, None)  # it may be new
             return unit
         if unit.name not in state.patience:
-            state.log(f"{unit.label}  is being done by another process")
+            state.log(f"{label}  is being done by another process")
         state.patience[unit.name] = time.monotonic() + 1
     return None
 
 
-def _ended(unit: Unit) -> RuntimeError:
+def _ended(label: str) -> RuntimeError:
     "What to say when a worker is gone."
     return RuntimeError(
-        f"{unit.label}: a worker was ended from outside, perhaps for want of memory. "
+        f"{label}: a worker was ended from outside, perhaps for want of memory. "
         "Start again, and everything goes on where it was"
     )
 
@@ -364,7 +383,7 @@ def work(
                     if unit and unit.name in state.results:
                         said = scores(state.results[unit.name]["dev"])
                         far = _how_far(state, logs, crew.count)
-                        log(fitted(unit.label, f"{said:18}  {far}"))
+                        log(fitted(state.agenda.label(unit), f"{said:18}  {far}"))
                 state.tidy()
     finally:
         crew.close()

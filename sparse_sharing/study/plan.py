@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Choices', 'PRUNED', 'CHOSEN', 'EVERY', 'ANALYSES', 'Choice', 'read_choices', 'comparison', 'relatedness', 'sparsity',
-           'warmup', 'unfold', 'plan', 'units_of', 'agenda']
+           'warmup', 'unfold', 'plan', 'units_of', 'systems_of', 'agenda']
 
 # %% ../../nbs/study/09_plan.ipynb #13ae8449
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from .config import COMPARISONS, Experiment
 from .data import Data
 from .executor import Agenda, cost
 from .questions import budget, hidden_settings, maturity, unequal_densities
-from .schema import Key
+from .schema import SYSTEMS, Key
 from .units import Unit, candidates
 
 # %% ../../nbs/study/09_plan.ipynb #c837dc58
@@ -292,6 +292,19 @@ def units_of(
     "Each unit of a plan once."
     return {unit.name: unit for units in planned.values() for unit in units}
 
+# %% ../../nbs/study/09_plan.ipynb #09plan-who1
+def systems_of(
+    planned: Plan,
+) -> dict[str, str]:  # unit -> its system, with its level or variant
+    "What each training is called that ends a system. A unit that ends several takes the first one's name."
+    found: dict[str, str] = {}
+    for key, units in planned.items():
+        if key.system in SYSTEMS:
+            level = "" if key.level is None else str(key.level)
+            parts = [part for part in (key.system, level, key.variant) if part]
+            found.setdefault(units[-1].name, " ".join(parts))
+    return found
+
 # %% ../../nbs/study/09_plan.ipynb #2ad40fb1
 def _after_choice(experiment: Experiment, data: Data, task: str) -> float:
     "What the systems whose masks wait for a task's chain will cost, as its share of them."
@@ -321,4 +334,4 @@ def agenda(
             (task,) = key.tasks
             later[rounds[-1].name] = _after_choice(experiment, data, task)
     costs = {name: cost(unit, data) for name, unit in units.items()}
-    return Agenda(list(units.values()), costs, later)
+    return Agenda(list(units.values()), costs, later, systems_of(planned))

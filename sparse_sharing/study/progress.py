@@ -12,7 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +82,19 @@ class Logs:
     ):
         self.folder = folder
         self.read: dict[str, int] = {}  # unit -> bytes of its log that were read
+        self.labels: dict[str, str] = {}  # unit -> what this run calls it
         self.epochs: dict[str, int] = {}  # unit -> epochs done
 
     def follow(
         self,
         unit: str,  # its name
+        label: str,  # what this run calls it
     ) -> None:
         "From here on: what an earlier attempt wrote was told then. Raises `Damaged` if a log is no file."
         path = self.folder / unit / LOG
         check_plain(path)
         self.read[unit] = path.stat().st_size if path.exists() else 0
+        self.labels[unit] = label
 
     def news(self) -> list[Progress]:
         "What came since."
@@ -108,7 +111,7 @@ class Logs:
             for progress in read_log(whole.decode("utf-8", errors="replace")):
                 if progress.epoch:
                     self.epochs[name] = progress.epoch
-                news.append(progress)
+                news.append(replace(progress, label=self.labels[name]))
         return news
 
 # %% ../../nbs/study/21_progress.ipynb #026d640f

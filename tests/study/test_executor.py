@@ -257,6 +257,15 @@ class TestWork:
         assert lines[0].endswith("[0/2]") and "[1/2, " in lines[3]
         assert max(map(len, lines)) <= WIDEST
 
+    def test_every_line_calls_a_unit_as_the_plan_does(self, plan, source, tmp_path, monkeypatch):
+        monkeypatch.setattr(progress, "OFTEN", 1e-9)
+        found, lines = agenda_of(plan["hard"]), []
+        found = replace(found, systems={plan["hard"].name: "of the plan"})
+        work(lambda: found, tmp_path, source, log=lines.append)
+        assert len(lines) == 2 and "epoch 1/2" in lines[0]
+        assert all(line.startswith(f"{found.label(plan['hard'])}  ") for line in lines)
+        assert "of the plan" in found.label(plan["hard"])
+
     def test_lines_of_an_earlier_attempt_are_not_told_again(self, plan, folder, source):
         home = folder / plan["main"].name
         (home / "result.json").unlink()

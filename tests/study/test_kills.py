@@ -53,19 +53,23 @@ def unbroken(corpus, tmp_path_factory):
 SEED = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
 
 
-def test_killed_at_some_moments_it_ends_as_if_unbroken(tmp_path, corpus, unbroken):
+def test_killed_at_some_moments_it_ends_as_if_unbroken(tmp_path, corpus, unbroken, record_property):
     "The main process alone, a worker, all together."
     hows = ["main", "worker", "all"]
-    assert kill_again_and_again(tmp_path, corpus, unbroken, hows, SEED) >= 2
+    kills = kill_again_and_again(tmp_path, corpus, unbroken, hows, SEED)
+    record_property("tries", kills)
+    assert kills >= 2
 
 
-def test_stopped_as_people_and_systems_do_it_goes_on(tmp_path, corpus, unbroken):
+def test_stopped_as_people_and_systems_do_it_goes_on(tmp_path, corpus, unbroken, record_property):
     "Ctrl-C in its terminal, and SIGTERM to the main process."
     hows = ["interrupt", "term"]
-    assert kill_again_and_again(tmp_path, corpus, unbroken, hows, SEED) >= 1
+    kills = kill_again_and_again(tmp_path, corpus, unbroken, hows, SEED)
+    record_property("tries", kills)
+    assert kills >= 1
 
 
-def test_an_interrupt_of_a_worker_changes_nothing(tmp_path, corpus, unbroken):
+def test_an_interrupt_of_a_worker_changes_nothing(tmp_path, corpus, unbroken, record_property):
     "Ctrl-C is for the main process: a worker that gets it trains on."
     study = Study(tmp_path, corpus, workers=2)
     hit = set()
@@ -77,6 +81,7 @@ def test_an_interrupt_of_a_worker_changes_nothing(tmp_path, corpus, unbroken):
                 hit.add(pid)
         study.end()
         assert len(hit) == 2 and study.process.returncode == 0, study.log.read_text()
+        record_property("tries", len(hit))
     finally:
         end_group(study.process)
     check_same_study(study.home, unbroken)
@@ -85,7 +90,7 @@ def test_an_interrupt_of_a_worker_changes_nothing(tmp_path, corpus, unbroken):
 
 @pytest.mark.slow
 def test_one_study_that_is_stopped_twenty_times_with_any_number_of_workers(
-    tmp_path, corpus, unbroken
+    tmp_path, corpus, unbroken, record_property
 ):
     "Each start has between one and four, and each end is drawn, too."
     rng, kills, turn = random.Random(SEED), 0, 0
@@ -96,11 +101,14 @@ def test_one_study_that_is_stopped_twenty_times_with_any_number_of_workers(
         kills += kill_again_and_again(folder, corpus, unbroken, hows, SEED + turn, (1, 2, 3, 4))
         turn += 1
         assert turn < 12
+    record_property("tries", kills)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["all", "main", "worker"])
-def test_killed_at_many_moments_it_ends_as_if_unbroken(tmp_path, corpus, unbroken, how):
+def test_killed_at_many_moments_it_ends_as_if_unbroken(
+    tmp_path, corpus, unbroken, how, record_property
+):
     "Twelve moments of each kind, in as many studies as it takes."
     kills, turn = 0, 0
     while kills < 12:
@@ -109,14 +117,16 @@ def test_killed_at_many_moments_it_ends_as_if_unbroken(tmp_path, corpus, unbroke
         kills += kill_again_and_again(folder, corpus, unbroken, [how] * (12 - kills), SEED + turn)
         turn += 1
         assert turn < 12
+    record_property("tries", kills)
 
 
 @pytest.mark.slow
-def test_killed_while_it_starts(tmp_path, corpus, unbroken):
+def test_killed_while_it_starts(tmp_path, corpus, unbroken, record_property):
     "Before there is any progress: while it imports, reads its data, makes the first folder."
     rng = random.Random(SEED)
     study = Study(tmp_path, corpus, workers=2)
     try:
+        record_property("tries", 5)
         for _ in range(5):
             study.start()
             time.sleep(rng.random() * 6)

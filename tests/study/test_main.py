@@ -23,9 +23,10 @@ from sparse_sharing.study import data as data_module
 from sparse_sharing.study import minutes, rebuild, run, status
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import TASKS, read_data
+from sparse_sharing.study.executor import Agenda
 from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.overlaps import part_overlaps
-from sparse_sharing.study.plan import plan
+from sparse_sharing.study.plan import plan, systems_of
 from sparse_sharing.study.presets import PRESETS
 from sparse_sharing.study.schema import COLUMNS, Key
 from sparse_sharing.study.tables import write_tables
@@ -498,12 +499,13 @@ class TestStatus:
         found = status(home, names=True)
         assert list(found) == [*self.COLUMNS, "name"] and set(found.state) == {"done"}
         units = {u.name: u for us in planned.values() for u in us}
+        called = Agenda([], {}, systems=systems_of(planned))
         assert sorted(found.name) == sorted(units) and found.name.is_unique
         for row in found.itertuples():
             unit, result = units[row.name], load_result(home / "units", units[row.name])
             who = [f"seed {row.seed}", row.system, row.tasks, row.phase]
             assert (
-                who == re.split("  +", unit.label.strip())
+                who == re.split("  +", called.label(unit).strip())
                 and row.epochs == f"{unit.epochs}/{unit.epochs}"
             )
             assert row.dev == result["mean"]

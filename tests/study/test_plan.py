@@ -26,9 +26,17 @@ from sparse_sharing.study import plan as plan_module
 from sparse_sharing.study.chains import CONTROLS
 from sparse_sharing.study.config import DESIGNS, Experiment
 from sparse_sharing.study.data import TASKS, read_data
-from sparse_sharing.study.executor import cost
+from sparse_sharing.study.executor import Agenda, cost
 from sparse_sharing.study.overlaps import groups
-from sparse_sharing.study.plan import CHOSEN, agenda, plan
+from sparse_sharing.study.plan import (
+    CHOSEN,
+    Choice,
+    agenda,
+    comparison,
+    plan,
+    systems_of,
+    units_of,
+)
 from sparse_sharing.study.schema import GROUP, SYSTEMS, WHAT, Key, joined
 from sparse_sharing.study.units import MASK, WEIGHTS, load_file, load_result, seconds
 from sparse_sharing.tagging.encoder import Sizes
@@ -40,6 +48,10 @@ PAIRS = list(combinations(TASKS, 2))
 METRICS = {"pos": 1, "ner": 5, "chunk": 5, "pp": 1}  # how many each task has
 ALIKE = ("again", "other warmup", "no warmup", "no warmup again")  # chains besides the first
 MADE = (*CONTROLS, "other_task")  # all four controls
+EVERY_SYSTEM = (
+    "single hard subnet sparse sparse_table4 alone long_round subnet_warmup single_matched hard_matched random shuffled "
+    "other_task"
+)
 
 
 def group(tasks, variant="", level=None, seed=3) -> Key:
@@ -144,6 +156,20 @@ class TestWhatIsShared:
 def test_too_few_rounds_for_combinations_are_refused(tmp_path):
     with pytest.raises(ValueError, match="give 2 rounds, and combinations takes masks of round"):
         plan(Experiment("combinations", **SMALL), "d" * 64, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["exp1", "exp2", "exp3"])
+def test_no_two_units_of_a_comparison_are_called_alike(name, tmp_path):
+    experiment = Experiment(name, preset="practice", n_seeds=2, systems=EVERY_SYSTEM)
+    chosen = {(t, s): Choice(1, 2) for t in experiment.design.tasks for s in experiment.seeds}
+    planned = comparison(experiment, "", chosen)
+    units = units_of(planned)
+    found = Agenda(list(units.values()), {}, systems=systems_of(planned))
+    lines = [found.label(unit) for unit in units.values()]
+    assert len(set(lines)) == len(lines) > 50
+    main = planned[Key("sparse_table4", experiment.design.tasks, seed=1)][1]
+    assert found.label(main).split()[:3] == ["seed", "1", "sparse_table4"]
+    assert main.label.split()[:3] == ["seed", "1", "sparse"], "alone it cannot know"
 
 
 class TestRelatedness:

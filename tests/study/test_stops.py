@@ -139,10 +139,13 @@ def test_papermill_is_stopped_and_goes_on(tmp_path, notebook, corpus, unbroken):
 
 
 @pytest.mark.slow
-def test_papermill_or_its_kernel_dies_and_it_goes_on(tmp_path, notebook, corpus, unbroken):
+def test_papermill_or_its_kernel_dies_and_it_goes_on(
+    tmp_path, notebook, corpus, unbroken, record_property
+):
     "In one study, one after the other."
     hows = ["papermill SIGTERM", "papermill SIGKILL", "kernel SIGTERM", "kernel SIGKILL"]
     hows += ["kernel SIGINT", "group SIGTERM"]
+    record_property("tries", len(hows))
     stop_again_and_again(tmp_path, notebook, corpus, unbroken, hows)
 
 
@@ -219,11 +222,14 @@ class Kernel:
 
 
 @pytest.mark.slow
-def test_a_kernel_is_interrupted_and_restarted(tmp_path, notebook, corpus, unbroken):
+def test_a_kernel_is_interrupted_and_restarted(
+    tmp_path, notebook, corpus, unbroken, record_property
+):
     "The cell that was interrupted is run again, then the kernel is restarted, and all cells are run again."
     study = Study(tmp_path, corpus)
     given = GIVEN | dict(data_dir=corpus, workers=2, results_dir=str(study.home))
     kernel = Kernel(notebook, tmp_path, given)
+    record_property("tries", 4)
 
     def until_progress():
         goal, end = study.progress() + 3, time.monotonic() + PATIENCE

@@ -20,7 +20,7 @@ PARAMETERS = {
 SMALL = dict(alpha=0.4, min_density=0.65, warmup=1, epochs=1, workers=2)
 each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 LONG = {"maturity": {}, "combinations": {"alpha": None, "min_density": None}}  # own settings
-SLOW = {*LONG, "negative_transfer", "relatedness"}
+SLOW = {*LONG, "negative_transfer", "relatedness", "hidden_settings"}
 each_in_its_time = pytest.mark.parametrize(
     "path",
     [

@@ -76,9 +76,7 @@ PRESETS: dict[str, Settings] = {
         epochs=50,
         round_epochs=10,
         training=Training(
-            batch=20,
-            lr=0.4,
-            schedule="linear",
+            lr=0.2,
             sizes=Sizes(word=16, char=10, filters=8, hidden=32, dropout=0.2),
         ),
         practice=True,

@@ -48,7 +48,7 @@ def cases(file: str) -> list[ElementTree.Element]:
         report = Path(folder) / "report.xml"
         processes = "0" if file in ALONE else "auto"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", "-n", processes]
-        command += [f"--junitxml={report}", f"tests/study/{file}"]
+        command += ["-o", "junit_family=xunit1", f"--junitxml={report}", f"tests/study/{file}"]
         subprocess.run(command, cwd=ROOT, check=False)
         return list(ElementTree.parse(report).iter("testcase"))
 

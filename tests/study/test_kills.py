@@ -325,7 +325,7 @@ def test_a_disk_that_is_full_says_so_and_the_same_call_goes_on(tmp_path, corpus,
     study.settings["results_dir"] = str(study.home)
     told, progress = [], []
     try:
-        for kilobytes in (64, 400, 64_000):
+        for kilobytes in (64, 4_000, 64_000):
             disk(kilobytes)
             study.start()
             told.append(study.end())

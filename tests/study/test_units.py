@@ -346,6 +346,10 @@ class TestResults:
         assert machine.commit_at_hand() == git("rev-parse", "HEAD")
         (tmp_path / "notes.txt").write_text("not code")
         assert machine.commit_at_hand() == git("rev-parse", "HEAD")
+        index = (tmp_path / ".git" / "index").read_bytes()
+        os.utime(file, (1, 1))  # git would note this in its index, and lock it
+        assert machine.commit_at_hand() == git("rev-parse", "HEAD")
+        assert (tmp_path / ".git" / "index").read_bytes() == index, "a kill would leave a lock"
         file.write_text("changed = True")
         assert machine.commit_at_hand() == git("rev-parse", "HEAD") + " with changes"
         monkeypatch.setenv("PATH", "")

@@ -1,7 +1,7 @@
 """Attack the study engine in every way that the tests know, and write down what came of it.
 
 `python tests/attacks.py` runs all of it, about half an hour on an idle machine with two cores, and writes
-nbs/results/attacks.csv; with names of test files, such as `test_kills.py`, it runs these alone and leaves the other rows.
+nbs/results/attacks/attacks.csv; with names of test files, such as `test_kills.py`, it runs these alone and leaves the other rows.
 A row counts the tests of an attack, how many times it was tried in them, and how many tests were passed or skipped.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = ROOT / "nbs" / "results" / "attacks.csv"
+TABLE = ROOT / "nbs" / "results" / "attacks" / "attacks.csv"
 ATTACKS = {
     "test_kills.py": {
         "full_disk|disk_that_is_full": "a full disk",
@@ -89,6 +89,7 @@ def rows(file: str) -> list[dict[str, object]]:
 
 
 def main() -> None:
+    TABLE.parent.mkdir(exist_ok=True)
     for file in sys.argv[1:] or ATTACKS:
         table = pd.DataFrame(rows(file)).groupby(["attack", "file", "commit"], as_index=False).sum()
         if TABLE.exists():

@@ -207,7 +207,7 @@ def made_with() -> dict[str, str]:
 def _git(*words: str) -> str:
     "What git says of the folder of the package; empty if it has nothing to say."
     home = Path(str(sparse_sharing.__file__)).parent
-    asked = ["git", "--no-optional-locks", "-C", home, *words]  # a lock would outlive a kill
+    asked = ["git", "--no-optional-locks", "-C", str(home), *words]  # a lock would outlive a kill
     done = subprocess.run(asked, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else ""
 

@@ -220,7 +220,7 @@ def check_arguments(
     keep: str,  # weights to end with
     schedule: object,  # of epochs
     scheduler: object,  # of steps
-    clip: object = None,  # of gradients
+    clip: object,  # of gradients
 ) -> None:
     "Raises `ValueError` for what `fit` cannot do."
     names = [task.name for task in tasks]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from .runner import perform
 from sparse_sharing.study.units import (
     MASK,
     WEIGHTS,
+    Called,
     Unit,
-    called,
     duration,
     load_result,
     seconds,
@@ -43,15 +43,14 @@ class Agenda:
     units: Sequence[Unit]  # done or not
     cost: Mapping[str, float]  # unit -> how long it takes, in any unit of time
     later: Mapping[str, float] = field(default_factory=dict)  # unit -> what follows it, unnamed
-    systems: Mapping[str, str] = field(default_factory=dict)  # unit -> what its plan calls it
+    called: Mapping[str, Called] = field(default_factory=dict)  # unit -> what its plan calls it
 
     def label(
         self,
         unit: Unit,
     ) -> str:
         "What the plan calls a unit, in a line."
-        own = called(vars(unit))
-        return replace(own, system=self.systems.get(unit.name, own.system)).line
+        return self.called[unit.name].line if unit.name in self.called else unit.label
 
 # %% ../../nbs/study/07_executor.ipynb #9f0ee23c
 def work_behind(

@@ -18,7 +18,7 @@ from ..files import Damaged, load_about, load_json
 from .config import Experiment
 from .executor import Agenda, work
 from .machine import check_folder
-from .plan import agenda, plan, systems_of, units_of
+from .plan import agenda, names_of, plan, units_of
 from .progress import Teller
 from .runner import is_running
 from .schema import joined
@@ -208,11 +208,8 @@ def status(
     except ValueError:  # the choice of masks has to wait until it is mended
         planned = plan(experiment, data["identity"], folder / "nothing")
     units = units_of(planned)
-    systems = systems_of(planned)
-    rows = []
-    for unit in units.values():
-        who = called(vars(unit))
-        rows.append(_row(folder, unit, replace(who, system=systems.get(unit.name, who.system))))
+    names_here = names_of(planned)
+    rows = [_row(folder, unit, names_here[name]) for name, unit in units.items()]
     for path in sorted(folder.glob("*/result.json")):
         if path.parent.name not in units:
             rows.append(_other_row(path))

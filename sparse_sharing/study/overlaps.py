@@ -31,9 +31,11 @@ def groups(
     "Masks whose overlap is of interest."
     tasks = experiment.design.tasks
     compared: Groups = {}
+    seen = set()  # a system may have the same masks again, trained otherwise
     for key, units in planned.items():
-        again = experiment.name == "hidden_settings" and key.variant != ""  # the same masks
-        if key.system in VARIANTS and key.tasks == tasks and not again:
+        masks = key.system, key.seed, units[-1].masks
+        if key.system in VARIANTS and key.tasks == tasks and masks not in seen:
+            seen.add(masks)
             own = dict(zip(tasks, units[-1].masks, strict=True))
             variant = VARIANTS[key.system] or key.variant
             for some in _sets(tasks):

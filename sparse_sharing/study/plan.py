@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Choices', 'PRUNED', 'CHOSEN', 'EVERY', 'ANALYSES', 'Choice', 'read_choices', 'comparison', 'relatedness', 'sparsity',
-           'warmup', 'unfold', 'plan', 'units_of', 'systems_of', 'agenda']
+           'warmup', 'unfold', 'plan', 'units_of', 'names_of', 'agenda']
 
 # %% ../../nbs/study/09_plan.ipynb #13ae8449
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from .data import Data
 from .executor import Agenda, cost
 from .questions import budget, hidden_settings, maturity, unequal_densities
 from .schema import SYSTEMS, Key
-from .units import Unit, candidates
+from .units import Called, Unit, called, candidates
 
 # %% ../../nbs/study/09_plan.ipynb #c837dc58
 @dataclass(frozen=True)
@@ -293,16 +293,17 @@ def units_of(
     return {unit.name: unit for units in planned.values() for unit in units}
 
 # %% ../../nbs/study/09_plan.ipynb #09plan-who1
-def systems_of(
+def names_of(
     planned: Plan,
-) -> dict[str, str]:  # unit -> its system, with its level or variant
-    "What each training is called that ends a system. A unit that ends several takes the first one's name."
-    found: dict[str, str] = {}
-    for key, units in planned.items():
+) -> dict[str, Called]:  # unit -> what it is called
+    "What each unit is called. One that ends several systems takes the first one's name, with its level or variant."
+    found = {name: called(vars(unit)) for name, unit in units_of(planned).items()}
+    for key, units in reversed(planned.items()):
         if key.system in SYSTEMS:
             level = "" if key.level is None else str(key.level)
-            parts = [part for part in (key.system, level, key.variant) if part]
-            found.setdefault(units[-1].name, " ".join(parts))
+            system = " ".join(part for part in (key.system, level, key.variant) if part)
+            last = units[-1].name
+            found[last] = replace(found[last], system=system)
     return found
 
 # %% ../../nbs/study/09_plan.ipynb #2ad40fb1
@@ -334,4 +335,4 @@ def agenda(
             (task,) = key.tasks
             later[rounds[-1].name] = _after_choice(experiment, data, task)
     costs = {name: cost(unit, data) for name, unit in units.items()}
-    return Agenda(list(units.values()), costs, later, systems_of(planned))
+    return Agenda(list(units.values()), costs, later, names_of(planned))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from tiny import WIDTH, write_corpus
 
 from sparse_sharing.masks import Mask
@@ -90,6 +91,7 @@ def test_the_memory_of_all_tasks_is_that_of_weights_and_masks(tmp_path):
     tasks, hard, sparse = len(data.splits), cost.loc["hard"], cost.loc["sparse"]
     assert sparse.built_mb - hard.built_mb == pytest.approx(tasks * masked, abs=0.02)
     kept = (sparse.training_mb - sparse.answering_mb) / (4 * tasks * masked)
-    assert 0.9 < kept < 1.4, "bits of each task; older releases of PyTorch keep a room more"
+    most = 1.1 if torch.__version__.startswith("2.13.") else 1.4  # older ones keep a room more
+    assert 0.9 < kept < most, "bits of each task"
     assert hard.built_mb == hard.answering_mb == hard.training_mb
     assert hard.to_hard == 1 and (cost.call_ms > 0).all()

@@ -18,7 +18,7 @@ from sparse_sharing.files import Damaged, load_json, load_tensors, save_json, sa
 from sparse_sharing.study import executor, progress
 from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.executor import Agenda, Workers, to_do, work, work_behind
-from sparse_sharing.study.units import MASK, SMALLER, WEIGHTS, Training, Unit, load_result
+from sparse_sharing.study.units import MASK, SMALLER, WEIGHTS, Training, Unit, called, load_result
 from sparse_sharing.tagging.encoder import Sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in training")
@@ -260,7 +260,8 @@ class TestWork:
     def test_every_line_calls_a_unit_as_the_plan_does(self, plan, source, tmp_path, monkeypatch):
         monkeypatch.setattr(progress, "OFTEN", 1e-9)
         found, lines = agenda_of(plan["hard"]), []
-        found = replace(found, systems={plan["hard"].name: "of the plan"})
+        own = replace(called(vars(plan["hard"])), system="of the plan")
+        found = replace(found, called={plan["hard"].name: own})
         work(lambda: found, tmp_path, source, log=lines.append)
         assert len(lines) == 2 and "epoch 1/2" in lines[0]
         assert all(line.startswith(f"{found.label(plan['hard'])}  ") for line in lines)

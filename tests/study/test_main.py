@@ -26,7 +26,7 @@ from sparse_sharing.study.data import TASKS, read_data
 from sparse_sharing.study.executor import Agenda
 from sparse_sharing.study.machine import made_with
 from sparse_sharing.study.overlaps import part_overlaps
-from sparse_sharing.study.plan import plan, systems_of
+from sparse_sharing.study.plan import names_of, plan
 from sparse_sharing.study.presets import PRESETS
 from sparse_sharing.study.schema import COLUMNS, Key
 from sparse_sharing.study.tables import LATER, write_tables
@@ -505,7 +505,7 @@ class TestStatus:
         found = status(home, names=True)
         assert list(found) == [*self.COLUMNS, "name"] and set(found.state) == {"done"}
         units = {u.name: u for us in planned.values() for u in us}
-        called = Agenda([], {}, systems=systems_of(planned))
+        called = Agenda([], {}, called=names_of(planned))
         assert sorted(found.name) == sorted(units) and found.name.is_unique
         for row in found.itertuples():
             unit, result = units[row.name], load_result(home / "units", units[row.name])

@@ -33,8 +33,8 @@ from sparse_sharing.study.plan import (
     Choice,
     agenda,
     comparison,
+    names_of,
     plan,
-    systems_of,
     units_of,
 )
 from sparse_sharing.study.schema import GROUP, SYSTEMS, WHAT, Key, joined
@@ -164,7 +164,7 @@ def test_no_two_units_of_a_comparison_are_called_alike(name, tmp_path):
     chosen = {(t, s): Choice(1, 2) for t in experiment.design.tasks for s in experiment.seeds}
     planned = comparison(experiment, "", chosen)
     units = units_of(planned)
-    found = Agenda(list(units.values()), {}, systems=systems_of(planned))
+    found = Agenda(list(units.values()), {}, called=names_of(planned))
     lines = [found.label(unit) for unit in units.values()]
     assert len(set(lines)) == len(lines) > 50
     main = planned[Key("sparse_table4", experiment.design.tasks, seed=1)][1]

@@ -298,7 +298,9 @@ def _how_far(state: _State, logs: Logs, workers: int) -> str:
 # %% ../../nbs/study/07_executor.ipynb #9597ee30
 def _start(state: _State, crew: Workers, logs: Logs, source: Source) -> None:
     "Give units to the workers that have none."
-    free = max(crew.count - len(state.running), 0)
+    free = crew.count - len(state.running)
+    if free <= 0:
+        return
     for unit in state.ready()[:free]:
         label = state.agenda.label(unit)
         try:

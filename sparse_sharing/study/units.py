@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -109,9 +110,9 @@ class Unit:
     device: str = "cpu"
     training: Training = Training()
 
-    @property
+    @cached_property
     def name(self) -> str:
-        "Sixteen characters that stand for all of it."
+        "Sixteen characters that stand for all of it. Made once: a study asks for the names of all its units often."
         text = json.dumps([VERSIONS[self.kind], _differences(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from studies import check_same_unit, in_threads, lines_of
@@ -126,6 +128,18 @@ class TestOrder:
         later = [replace(plan["single"], seed=1), replace(plan["hard"], seed=1)]
         state = executor._State(lambda: agenda_of(*later, *units), tmp_path, lambda line: None)
         assert state.ready() == [plan["single"], plan["hard"], *later]
+
+    def test_while_all_workers_are_busy_nothing_is_put_in_order(self, plan, tmp_path, monkeypatch):
+        "Twice a second, for hundreds of units: that took a tenth of a small machine."
+        state = executor._State(lambda: agenda_of(*plan.values()), tmp_path, lambda line: None)
+        state.running = {Future(): plan["single"]}
+        asked = []
+        monkeypatch.setattr(state, "ready", lambda: asked.append("order") or [])
+        source, logs = Source("corpus"), progress.Logs(tmp_path)
+        executor._start(state, SimpleNamespace(count=1), logs, source)
+        assert asked == []
+        executor._start(state, SimpleNamespace(count=2), logs, source)
+        assert asked == ["order"]
 
 
 class TestToDo:

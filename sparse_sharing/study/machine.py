@@ -194,11 +194,12 @@ def connect(
 # %% ../../nbs/study/18_machine.ipynb #95a22dd0
 @cache
 def made_with() -> dict[str, str]:
-    "Versions, machine, and the commit if the package is in a clone."
+    "Versions, machine, and the commit if the package is in a clone. The instructions that torch uses decide last bits."
     made = {package: version(package) for package in ("torch", "numpy", "seqeval", "safetensors")}
     made["sparse_sharing"] = __version__
     made["python"] = platform.python_version()
-    made["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    kind = f"{platform.system()} {platform.machine()}"
+    made["machine"] = f"{kind}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
     made["threads"] = "1"
     made["commit"] = commit_at_hand()
     return made

@@ -10,14 +10,13 @@ __all__ = ['RUNS', 'BASELINES', 'TABLE5', 'TABLE6', 'POS_CHUNK', 'POS_NER', 'NER
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from .claims import Claim
 from .results import Results, describe, load, recorded, scores
-from .tables import points, show
-from ..study.schema import SYSTEMS, Key, label, task_label, tasks_in_order
+from .tables import mean_scores, over_seeds, points, show
+from ..study.schema import SYSTEMS, Key, task_label, tasks_in_order
 
 # %% ../../nbs/report/06_replication.ipynb #b8c29931
 RUNS: dict[str, tuple[str, ...]] = {
@@ -107,6 +106,13 @@ def table8_claims(
     ]
 
 # %% ../../nbs/report/06_replication.ipynb #331969f4
+def _as_released(r: Results) -> pd.DataFrame:
+    "Rows of scores, each by the scorer that the released code had for its system."
+    rows = scores(r, ["f1_released_single", "f1_released_multi"])
+    apart = rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
+    return rows[apart == (rows["metric"] == "f1_released_single")]
+
+
 def mixed_scoring_table(
     r: Results,  # of one experiment
 ) -> (
@@ -114,25 +120,17 @@ def mixed_scoring_table(
 ):  # rows are systems; per task of spans: lenient, as released, and both gains over single
     """F1 counted for all rows alike, and as the released code would have counted each row.
 
+    Gains are paired by seed.
+
     A dash: the run was recorded before the released scorers were.
     """
-    lenient = scores(r, ["f1"]).groupby(["label", "task"])["test"].mean()
-    apart = {label(Key(name)) for name, system in SYSTEMS.items() if system.apart}
-    single = scores(r, ["f1_released_single"]).groupby(["label", "task"])["test"].mean()
-    multi = scores(r, ["f1_released_multi"]).groupby(["label", "task"])["test"].mean()
-    base, columns = label(Key("single")), {}
-    labels = list(dict.fromkeys(lenient.index.get_level_values("label")))
+    lenient, mixed = mean_scores(r, ["f1"]), over_seeds(_as_released(r))
+    labels, columns = list(dict.fromkeys(lenient.index.get_level_values("label"))), {}
     for task in tasks_in_order(lenient.index.get_level_values("task")):
-        alike = pd.Series({name: lenient.get((name, task), np.nan) for name in labels})
-        mixed = pd.Series(
-            {
-                name: (single if name in apart else multi).get((name, task), np.nan)
-                for name in labels
-            }
-        )
-        for name, column in (("lenient", alike), ("as released", mixed)):
-            columns[task_label(task), name] = column
-            columns[task_label(task), f"Δ {name}"] = column - column.get(base, np.nan)
+        for name, means in (("lenient", lenient), ("as released", mixed)):
+            part = means.query("task == @task").droplevel("task").reindex(labels)
+            columns[task_label(task), name] = part["score"]
+            columns[task_label(task), f"Δ {name}"] = part["delta"]
     table = pd.DataFrame(columns, index=labels)
     formats: dict[str, Any] = dict.fromkeys(["lenient", "as released"], "{:.2f}")
     formats.update(dict.fromkeys(["Δ lenient", "Δ as released"], points))

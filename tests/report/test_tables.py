@@ -11,6 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sparse_sharing.report import figures, tables
+from sparse_sharing.report.replication import mixed_scoring_table
 from sparse_sharing.report.results import describe, load
 from sparse_sharing.study import paper
 from sparse_sharing.study.schema import COLUMNS, SYSTEMS, Key, label
@@ -254,6 +255,48 @@ def test_deltas_use_the_seeds_that_both_systems_have(two):
     gone = replace(two, results=two.results.query("system != 'single'"))
     assert tables.mean_scores(gone).delta.isna().all()
     tables.score_table(gone).to_html()
+
+
+def bold_columns(style):
+    "Columns of a table in which something is bold."
+    style._compute()
+    table = style.data
+    return {
+        table.columns[column]
+        for (_, column), css in style.ctx.items()
+        if ("font-weight", "bold") in css
+    }
+
+
+def test_means_over_unlike_seeds_are_no_race(two):
+    "The best of a column is bold only where all of it is over the same seeds."
+    ours = ("NER", "ours")
+    like, late = tables.score_table(two), two.results.query("system != 'single' or seed == 0")
+    assert ours in bold_columns(like) and "unlike" not in like.caption
+    unlike = tables.score_table(replace(two, results=late))
+    assert ours not in bold_columns(unlike) and ("parameters", "counted") in bold_columns(unlike)
+    assert "none of our scores is bold" in unlike.caption
+
+
+def with_released_scores(r):
+    "The entities of a run, each system counted by both released scorers, a point and two apart from the lenient one."
+    spans = r.results[r.results["metric"] == "f1"]
+    single = spans.assign(metric="f1_released_single", test=spans["test"] + 1)
+    multi = spans.assign(metric="f1_released_multi", test=spans["test"] - 2)
+    return replace(r, results=pd.concat([r.results, single, multi], ignore_index=True))
+
+
+def test_mixed_scoring_takes_the_scorer_of_each_system_and_pairs_by_seed(two):
+    rows = with_released_scores(two)
+    late = rows.results.query("system != 'single' or seed == 0")
+    for r, gain in ((rows, 1.5), (replace(rows, results=late), 1.0)):
+        table = mixed_scoring_table(r).data["NER"]
+        assert table.loc["Sparse sharing", "lenient"] == 91
+        assert table.loc["Sparse sharing", "as released"] == 91 - 2
+        assert table.loc["Sparse sharing", "Δ lenient"] == gain
+        assert table.loc["Sparse sharing", "Δ as released"] == gain - 2 - 1
+        lenient, released = table.loc["Single task", ["lenient", "as released"]]
+        assert released == lenient + 1
 
 
 def test_score_table(folder):

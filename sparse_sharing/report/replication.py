@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 
 from .claims import Claim
 from .results import Results, describe, load, recorded, scores
-from .tables import mean_scores, over_seeds, points, show
+from .tables import mean_scores, over_seeds, points, shared_seeds, show
 from ..study.schema import SYSTEMS, Key, task_label, tasks_in_order
 
 # %% ../../nbs/report/06_replication.ipynb #b8c29931
@@ -141,7 +141,7 @@ def effort_table(
     r: Results,  # of one experiment
 ) -> Styler:  # rows are systems: task-epochs and processor hours of one seed
     "What one seed of each system costs, with all that it builds on."
-    rows = scores(r).drop_duplicates(["label", "seed", "task"])
+    rows, remark = shared_seeds(scores(r).drop_duplicates(["label", "seed", "task"]))
     apart = rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
     whole = rows.groupby(["label", "seed"], sort=False)
     one = whole[["task_epochs", "seconds"]].max()
@@ -151,4 +151,6 @@ def effort_table(
     table = mean.assign(hours=mean["seconds"] / 3600).drop(columns="seconds")
     table = table.rename(columns={"task_epochs": "task-epochs", "hours": "processor hours"})
     formats = {"task-epochs": "{:,.0f}", "processor hours": "{:.2f}"}
-    return show(table.rename_axis(index=None), f"Effort of one seed. {describe(r)}", formats)
+    return show(
+        table.rename_axis(index=None), f"Effort of one seed. {describe(r)}{remark}", formats
+    )

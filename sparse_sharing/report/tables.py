@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Format', 'F1', 'points', 'show', 'over_seeds', 'mean_scores', 'published', 'score_table', 'f1_table',
            'chosen_candidates', 'nearest_to_paper', 'by_task', 'density_table', 'genre_table', 'overlap_table',
-           'cost_table']
+           'shared_seeds', 'cost_table']
 
 # %% ../../nbs/report/01_tables.ipynb #22report-b14cd7
 import hashlib
@@ -295,12 +295,27 @@ def overlap_table(
     formats["above chance"] = points
     return show(table, f"Overlap ratio of masks, means over seeds. {describe(r)}", formats)
 
+# %% ../../nbs/report/01_tables.ipynb #sharedseeds
+def shared_seeds(
+    rows: pd.DataFrame,  # as `scores` gives them
+) -> tuple[
+    pd.DataFrame, str
+]:  # rows of the seeds that all systems have, and what a caption says of it
+    "What times are compared over. All rows if no seed has all systems."
+    shared = set.intersection(set(rows["seed"]), *rows.groupby("label")["seed"].agg(set))
+    if not shared:
+        return rows, " No seed has all systems: compare times with care."
+    if shared == set(rows["seed"]):
+        return rows, ""
+    seeds = ", ".join(map(str, sorted(shared)))
+    return rows[rows["seed"].isin(shared)], f" Over the seeds that all systems have: {seeds}."
+
 # %% ../../nbs/report/01_tables.ipynb #22report-15e3c7
 def cost_table(
     r: Results,  # of one experiment
 ) -> Styler:  # rows are systems: models trained, seconds, relative to `single`, task-epochs
     "What training a system costs per seed, summed over its models, as `results.csv` gives it."
-    rows = scores(r)
+    rows, remark = shared_seeds(scores(r))
     per_seed = rows.groupby(["label", "system", "seed"], sort=False)
     models = per_seed.size()
     apart = [name in SYSTEMS and SYSTEMS[name].apart for name in models.index.unique("system")]
@@ -316,4 +331,4 @@ def cost_table(
     table = table.rename(columns={"task_epochs": "task-epochs"})
     formats = {"models": "{:.1f}", "seconds": "{:,.1f}", "times single": "{:.2f}"}
     formats["task-epochs"] = "{:,.0f}"
-    return show(table, f"Training, means over seeds. {describe(r)}", formats)
+    return show(table, f"Training, means over seeds. {describe(r)}{remark}", formats)

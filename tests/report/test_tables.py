@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sparse_sharing.report import figures, tables
-from sparse_sharing.report.replication import mixed_scoring_table
+from sparse_sharing.report.replication import effort_table, mixed_scoring_table
 from sparse_sharing.report.results import describe, load
 from sparse_sharing.study import paper
 from sparse_sharing.study.schema import COLUMNS, SYSTEMS, Key, label
@@ -421,6 +421,20 @@ def test_cost_table(two):
     table = tables.cost_table(two).data
     assert list(table.loc["Single task"]) == [3, 33, 1, 27]
     assert list(table.loc["Hard sharing"]) == [1, 25, 25 / 33, 9]
+
+
+def test_times_are_compared_over_the_seeds_that_all_systems_have(two):
+    "Another seed may have been trained on another machine."
+    slow = two.results.assign(seconds=two.results["seconds"] * (1 + 9 * two.results["seed"]))
+    one = two.results.query("seed == 0")
+    late = replace(two, results=slow.query("system == 'single' or seed == 0"))
+    for table in (tables.cost_table, effort_table):
+        found, alone = table(late), table(replace(two, results=one))
+        pd.testing.assert_frame_equal(found.data, alone.data)
+        assert "Over the seeds that all systems have: 0." in found.caption
+        assert "that all systems have" not in table(two).caption
+        apart = replace(two, results=slow.query("(system == 'single') == (seed == 1)"))
+        assert "No seed has all systems" in table(apart).caption
 
 
 def test_figures_show_each_task_with_one_colour_per_system(two):

@@ -139,7 +139,7 @@ def mixed_scoring_table(
 # %% ../../nbs/report/06_replication.ipynb #62afc73c
 def effort_table(
     r: Results,  # of one experiment
-) -> Styler:  # rows are systems: task-epochs and processor hours of one seed
+) -> Styler:  # rows are systems: task-epochs and hours by the clock, of one seed
     "What one seed of each system costs, with all that it builds on."
     rows, remark = shared_seeds(scores(r).drop_duplicates(["label", "seed", "task"]))
     apart = rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
@@ -149,8 +149,8 @@ def effort_table(
     one.loc[several.index] = several
     mean = one.groupby("label", sort=False).mean()
     table = mean.assign(hours=mean["seconds"] / 3600).drop(columns="seconds")
-    table = table.rename(columns={"task_epochs": "task-epochs", "hours": "processor hours"})
-    formats = {"task-epochs": "{:,.0f}", "processor hours": "{:.2f}"}
+    table = table.rename(columns={"task_epochs": "task-epochs", "hours": "hours by the clock"})
+    formats = {"task-epochs": "{:,.0f}", "hours by the clock": "{:.2f}"}
     return show(
         table.rename_axis(index=None), f"Effort of one seed. {describe(r)}{remark}", formats
     )

@@ -106,10 +106,15 @@ def table8_claims(
     ]
 
 # %% ../../nbs/report/06_replication.ipynb #331969f4
+def _is_apart(rows: pd.DataFrame) -> pd.Series:
+    "Whether each row is of a system that trains a model for each task."
+    return rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
+
+
 def _as_released(r: Results) -> pd.DataFrame:
     "Rows of scores, each by the scorer that the released code had for its system."
     rows = scores(r, ["f1_released_single", "f1_released_multi"])
-    apart = rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
+    apart = _is_apart(rows)
     return rows[apart == (rows["metric"] == "f1_released_single")]
 
 
@@ -142,7 +147,7 @@ def effort_table(
 ) -> Styler:  # rows are systems: task-epochs and hours by the clock, of one seed
     "What one seed of each system costs, with all that it builds on."
     rows, remark = shared_seeds(scores(r).drop_duplicates(["label", "seed", "task"]))
-    apart = rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
+    apart = _is_apart(rows)
     whole = rows.groupby(["label", "seed"], sort=False)
     one = whole[["task_epochs", "seconds"]].max()
     several = rows[apart].groupby(["label", "seed"], sort=False)[["task_epochs", "seconds"]].sum()

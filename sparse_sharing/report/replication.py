@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUNS', 'BASELINES', 'TABLE5', 'TABLE6', 'POS_CHUNK', 'POS_NER', 'NER_CHUNK', 'TABLE7', 'run_of', 'table3_claims',
-           'table8_claims', 'mixed_scoring_table', 'effort_table']
+           'table8_claims', 'mixed_scoring_table']
 
 # %% ../../nbs/report/06_replication.ipynb #f07c466b
 from pathlib import Path
@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 
 from .claims import Claim
 from .results import Results, describe, load, recorded, scores
-from .tables import mean_scores, over_seeds, points, shared_seeds, show
+from .tables import is_apart, mean_scores, over_seeds, points, show
 from ..study.schema import SYSTEMS, Key, task_label, tasks_in_order
 
 # %% ../../nbs/report/06_replication.ipynb #b8c29931
@@ -106,15 +106,10 @@ def table8_claims(
     ]
 
 # %% ../../nbs/report/06_replication.ipynb #331969f4
-def _is_apart(rows: pd.DataFrame) -> pd.Series:
-    "Whether each row is of a system that trains a model for each task."
-    return rows["system"].map(lambda name: name in SYSTEMS and SYSTEMS[name].apart)
-
-
 def _as_released(r: Results) -> pd.DataFrame:
     "Rows of scores, each by the scorer that the released code had for its system."
     rows = scores(r, ["f1_released_single", "f1_released_multi"])
-    apart = _is_apart(rows)
+    apart = rows["system"].map(is_apart)
     return rows[apart == (rows["metric"] == "f1_released_single")]
 
 
@@ -140,22 +135,3 @@ def mixed_scoring_table(
     formats: dict[str, Any] = dict.fromkeys(["lenient", "as released"], "{:.2f}")
     formats.update(dict.fromkeys(["Δ lenient", "Δ as released"], points))
     return show(table, f"Test F1 in percent, means over seeds. {describe(r)}", formats)
-
-# %% ../../nbs/report/06_replication.ipynb #62afc73c
-def effort_table(
-    r: Results,  # of one experiment
-) -> Styler:  # rows are systems: task-epochs and hours by the clock, of one seed
-    "What one seed of each system costs, with all that it builds on."
-    rows, remark = shared_seeds(scores(r).drop_duplicates(["label", "seed", "task"]))
-    apart = _is_apart(rows)
-    whole = rows.groupby(["label", "seed"], sort=False)
-    one = whole[["task_epochs", "seconds"]].max()
-    several = rows[apart].groupby(["label", "seed"], sort=False)[["task_epochs", "seconds"]].sum()
-    one.loc[several.index] = several
-    mean = one.groupby("label", sort=False).mean()
-    table = mean.assign(hours=mean["seconds"] / 3600).drop(columns="seconds")
-    table = table.rename(columns={"task_epochs": "task-epochs", "hours": "hours by the clock"})
-    formats = {"task-epochs": "{:,.0f}", "hours by the clock": "{:.2f}"}
-    return show(
-        table.rename_axis(index=None), f"Effort of one seed. {describe(r)}{remark}", formats
-    )

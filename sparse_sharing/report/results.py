@@ -33,7 +33,7 @@ _TEXT = {
     "layer", "direction", "weight", "gate",
 }  # fmt: skip
 _BLANK = {  # what a row may lack: what tells it from others; a density, if it is dense; ...
-    "results": {"variant", "level", "density"},
+    "results": {"variant", "level", "density", "processor_seconds"},
     "curves": {"variant", "level", "loss"},
     "genres": {"variant", "level", "dev", "test"},
     "chains": {"variant", "level"},

@@ -131,7 +131,7 @@ WHAT = ["system", "variant", "level", "tasks"]  # columns that say what a row is
 GROUP = ["tasks", "variant", "level"]  # the same for masks
 COLUMNS = {
     "results": ["experiment", "data", "preset", *WHAT, "task", "seed", "metric", "dev", "test", "epoch",
-                "parameters", "density", "seconds", "task_epochs"],
+                "parameters", "density", "seconds", "processor_seconds", "task_epochs"],
     "genres": [*WHAT, "task", "seed", "genre", "words", "metric", "dev", "test"],
     "curves": [*WHAT, "task", "seed", "epoch", "loss", "dev", "seconds"],
     "candidates": ["task", "seed", "round", "density", "dev"],

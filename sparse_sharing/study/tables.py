@@ -21,7 +21,15 @@ from .config import COMPARISONS, Experiment
 from .overlaps import groups, part_overlaps
 from .plan import CHOSEN, IMP, Plan, plan, units_of
 from .schema import COLUMNS, SYSTEMS, Key, joined
-from .units import MASK, Unit, candidates, load_file, load_result, seconds
+from sparse_sharing.study.units import (
+    MASK,
+    Unit,
+    candidates,
+    load_file,
+    load_result,
+    processor_seconds,
+    seconds,
+)
 
 # %% ../../nbs/study/11_tables.ipynb #595deda7
 @dataclass(frozen=True)
@@ -115,20 +123,22 @@ OF_WARMUP = ("subnet", "subnet_warmup", "alone")  # single tasks that needed the
 def spent(
     finished: Finished,
     key: Key,  # of one model
-) -> tuple[float, int]:  # seconds, and passes over the data of one task
+) -> tuple[float, float, int]:  # `seconds`, `processor_seconds` and `task_epochs`
     "What a model cost, with all that it builds on."
     named = units_of(finished.planned)
-    time, passes = 0.0, 0
+    time, work, passes = 0.0, 0.0, 0
     for name in sorted(needed(finished, key)):
-        unit = named[name]
-        time += seconds(finished.results[name])
+        unit, result = named[name], finished.results[name]
+        time += seconds(result)
+        work += processor_seconds(result)
         passes += unit.epochs * len(unit.tasks)
     if key.system in OF_WARMUP:
         warmup = _warmup(finished, key.seed)
-        count = len(warmup.tasks)
-        time -= seconds(finished.results[warmup.name]) * (1 - 1 / count)
+        count, result = len(warmup.tasks), finished.results[warmup.name]
+        time -= seconds(result) * (1 - 1 / count)
+        work -= processor_seconds(result) * (1 - 1 / count)
         passes -= warmup.epochs * (count - 1)
-    return time, passes
+    return time, work, passes
 
 
 def _warmup(finished: Finished, seed: int | None) -> Unit:
@@ -152,7 +162,7 @@ def _score_rows(finished: Finished, key: Key) -> Iterator[list[Any]]:
     main = finished.results[units[-1].name]
     ends = [finished.planned[other][-1] for other in models(finished, key)]
     parameters = sum(finished.results[unit.name]["parameters"] for unit in ends)
-    time, passes = spent(finished, key)
+    cost = spent(finished, key)
     epoch = units[0].epochs + main["epoch"]
     for task in units[-1].tasks:
         for score in main["scores"][task]:
@@ -160,7 +170,7 @@ def _score_rows(finished: Finished, key: Key) -> Iterator[list[Any]]:
                 yield [
                     experiment.name, finished.data["name"], experiment.preset,
                     *_what(finished, key), task, key.seed, score["metric"], score["dev"],
-                    score["test"], epoch, parameters, main["density"].get(task, 1.0), time, passes,
+                    score["test"], epoch, parameters, main["density"].get(task, 1.0), *cost,
                 ]  # fmt: skip
 
 

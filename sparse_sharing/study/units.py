@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERSIONS', 'WEIGHTS', 'MASK', 'SMALLER', 'PREDICTIONS', 'RESULT', 'ROW', 'Training', 'Called', 'called', 'Unit',
-           'read_result', 'load_result', 'load_file', 'candidates', 'seconds', 'duration']
+           'read_result', 'load_result', 'load_file', 'candidates', 'seconds', 'processor_seconds', 'duration']
 
 # %% ../../nbs/study/05_units.ipynb #19units-31e6df
 import dataclasses
@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -247,6 +248,14 @@ def seconds(
 ) -> float:
     "Time that a unit's epochs took. The tasks of an epoch share its time."
     by_epoch = {row["epoch"]: row["seconds"] for row in result["curve"]}
+    return float(sum(by_epoch.values()))
+
+
+def processor_seconds(
+    result: Mapping[str, Any],  # of a unit
+) -> float:  # nan: an epoch was trained before they were recorded
+    "Time that processors worked on a unit's epochs; a graphics card's time is none of it."
+    by_epoch = {row["epoch"]: row.get("processor_seconds", nan) for row in result["curve"]}
     return float(sum(by_epoch.values()))
 
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sparse_sharing.report import figures, tables
-from sparse_sharing.report.replication import effort_table, mixed_scoring_table
+from sparse_sharing.report.replication import mixed_scoring_table
 from sparse_sharing.report.results import describe, load
 from sparse_sharing.study import paper
 from sparse_sharing.study.schema import COLUMNS, SYSTEMS, Key, label
@@ -40,7 +40,8 @@ def rows(seeds, experiment="exp1", data="generated"):
                 test = score + seed * (2 if system == "sparse" else 1)
                 head = [experiment, data, "quick", *what(system), task, seed]
                 seconds = 10.0 + i if system == "single" else 25.0
-                tail = [3, PARAMETERS[system], 0.5 if system == "sparse" else "", seconds, 9]
+                work = 0.5 * seconds if seed else ""  # recorded since the second seed
+                tail = [3, PARAMETERS[system], 0.5 if system == "sparse" else "", seconds, work, 9]
                 out.append([*head, "accuracy" if task == "pos" else "f1", test + 1, test, *tail])
                 if task != "pos":
                     out.append([*head, "f1_strict", test, test - 0.5, *tail])
@@ -419,8 +420,23 @@ def test_overlap_table(two):
 
 def test_cost_table(two):
     table = tables.cost_table(two).data
-    assert list(table.loc["Single task"]) == [3, 33, 1, 27]
-    assert list(table.loc["Hard sharing"]) == [1, 25, 25 / 33, 9]
+    assert list(table.columns) == [
+        "models", "task-epochs", "minutes", "times single", "processor minutes"
+    ]  # fmt: skip
+    assert np.allclose(table.loc["Single task"], [3, 27, 33 / 60, 1, 16.5 / 60])
+    assert np.allclose(table.loc["Hard sharing"], [1, 9, 25 / 60, 25 / 33, 12.5 / 60])
+
+
+def test_processor_time_is_a_dash_where_a_model_lacks_it(two):
+    remark = "Processor time: over the seeds that recorded it."
+    assert remark in tables.cost_table(two).caption
+    lacks = two.results.assign(
+        processor_seconds=two.results["processor_seconds"].mask(two.results["task"] == "ner")
+    )
+    found = tables.cost_table(replace(two, results=lacks)).data["processor minutes"]
+    assert np.isnan(found["Single task"]), "not the sum of what two of three models cost"
+    new = replace(two, results=two.results.query("seed == 1"))
+    assert remark not in tables.cost_table(new).caption
 
 
 def test_times_are_compared_over_the_seeds_that_all_systems_have(two):
@@ -428,13 +444,12 @@ def test_times_are_compared_over_the_seeds_that_all_systems_have(two):
     slow = two.results.assign(seconds=two.results["seconds"] * (1 + 9 * two.results["seed"]))
     one = two.results.query("seed == 0")
     late = replace(two, results=slow.query("system == 'single' or seed == 0"))
-    for table in (tables.cost_table, effort_table):
-        found, alone = table(late), table(replace(two, results=one))
-        pd.testing.assert_frame_equal(found.data, alone.data)
-        assert "Over the seeds that all systems have: 0." in found.caption
-        assert "that all systems have" not in table(two).caption
-        apart = replace(two, results=slow.query("(system == 'single') == (seed == 1)"))
-        assert "No seed has all systems" in table(apart).caption
+    found, alone = tables.cost_table(late), tables.cost_table(replace(two, results=one))
+    pd.testing.assert_frame_equal(found.data, alone.data)
+    assert "Over the seeds that all systems have: 0." in found.caption
+    assert "that all systems have" not in tables.cost_table(two).caption
+    apart = replace(two, results=slow.query("(system == 'single') == (seed == 1)"))
+    assert "No seed has all systems" in tables.cost_table(apart).caption
 
 
 def test_figures_show_each_task_with_one_colour_per_system(two):

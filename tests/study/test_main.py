@@ -14,7 +14,7 @@ import papermill
 import pytest
 from filelock import FileLock
 from helpers import ROOT
-from studies import SMALL, TINY, check_same_study, in_threads, perform_killed
+from studies import CLOCKS, SMALL, TINY, check_same_study, in_threads, perform_killed
 from tiny import hidden_source
 
 from sparse_sharing.files import Damaged, load_json, save_json
@@ -363,11 +363,9 @@ class TestRunningAgain:
             table, alone = (pd.read_csv(tmp_path / d / f"{name}.csv") for d in "21")
             assert set(table.seed) == {1, 2}
             part = (
-                table[table.seed == 2]
-                .reset_index(drop=True)
-                .drop(columns="seconds", errors="ignore")
+                table[table.seed == 2].reset_index(drop=True).drop(columns=CLOCKS, errors="ignore")
             )
-            pd.testing.assert_frame_equal(part, alone.drop(columns="seconds", errors="ignore"))
+            pd.testing.assert_frame_equal(part, alone.drop(columns=CLOCKS, errors="ignore"))
 
     def test_a_system_is_reported_when_it_is_whole(self, source, tmp_path):
         experiment = Experiment("exp1", **source, **SMALL, results_dir=str(tmp_path))

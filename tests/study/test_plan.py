@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from studies import (
+    CLOCKS,
     SMALL,
     TINY,
     check_same_study,
@@ -619,12 +620,12 @@ class TestSparsity:
         ours, theirs = sparsity.result(main), sparsity.result(hard)
         assert ours["scores"] == theirs["scores"] and ours["epoch"] == theirs["epoch"]
         curves = [
-            [{k: v for k, v in row.items() if k != "seconds"} for row in r["curve"]]
+            [{k: v for k, v in row.items() if k not in CLOCKS} for row in r["curve"]]
             for r in (ours, theirs)
         ]
         assert curves[0] == curves[1] and len(curves[0]) == 3 * len(TASKS)
         assert ours["parameters"] == theirs["parameters"]
-        other = ["system", "level", "variant", "seconds", "task_epochs"]
+        other = ["system", "level", "variant", "task_epochs", *CLOCKS]
         tables = [
             sparsity.tables["results"].query(which).drop(columns=other)
             for which in ("system == 'sparse' and level == '0'", "system == 'hard'")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
@@ -45,6 +46,7 @@ from sparse_sharing.study.units import (
     duration,
     load_file,
     load_result,
+    processor_seconds,
     seconds,
 )
 from sparse_sharing.tagging.encoder import Sizes
@@ -810,6 +812,13 @@ class TestTime:
         "The tasks of an epoch have its time each, and it counts once."
         curve = [dict(epoch=e, task=t, seconds=10.0 * e) for e in (1, 2) for t in TASKS]
         assert seconds(dict(curve=curve)) == 30 and seconds(dict(curve=[])) == 0
+
+    def test_processor_time_is_known_only_if_it_is_of_all_epochs(self):
+        old = [dict(epoch=1, task=t, seconds=1.0) for t in TASKS]
+        new = [dict(epoch=2, task=t, seconds=1.0, processor_seconds=0.5) for t in TASKS]
+        assert processor_seconds(dict(curve=new)) == 0.5
+        assert math.isnan(processor_seconds(dict(curve=[*old, *new])))
+        assert processor_seconds(dict(curve=[])) == 0, "what trains nothing"
 
     @pytest.mark.parametrize(
         "time, text",

@@ -40,6 +40,7 @@ _BLANK = {  # what a row may lack: what tells it from others; a density, if it i
     "overlap": {"variant", "level", "union"},
     "parts": {"variant", "level", "direction", "weight", "gate", "overlap", "chance"},
 }
+_LATER = {"processor_seconds"}  # columns that a table of an earlier version may lack altogether
 _MOST = {"dev": 100, "test": 100, "density": 1, "overlap": 1, "chance": 1, "union": 1}
 
 
@@ -67,6 +68,8 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise ValueError(
             f"{path} is no table ({error}): delete it and run the experiment again"
         ) from error
+    for column in _LATER.intersection(columns).difference(frame):
+        frame[column] = float("nan")
     lacking = [column for column in columns if column not in frame]
     if lacking:
         raise ValueError(

@@ -113,11 +113,21 @@ def test_a_missing_file_is_named(folder, name):
         load(folder)
 
 
-@pytest.mark.parametrize("name,column", [(n, c) for n, cs in COLUMNS.items() for c in cs])
+@pytest.mark.parametrize(
+    "name,column",
+    [(n, c) for n, cs in COLUMNS.items() for c in cs if c != "processor_seconds"],
+)
 def test_a_missing_column_is_named(folder, name, column):
     change(folder / f"{name}.csv", lambda t: t.rename(columns={column: "other"}))
     with pytest.raises(ValueError, match=rf"{name}\.csv has no column {column}; it has .*other"):
         load(folder)
+
+
+def test_a_table_from_before_processor_time_was_recorded_is_read(folder):
+    change(folder / "results.csv", lambda t: t.drop(columns="processor_seconds"))
+    r = load(folder)
+    assert r.results["processor_seconds"].isna().all()
+    assert "–" in tables.cost_table(r).to_html()
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,13 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from .results import Results, describe, labelled, row_keys
+from .results import Results, describe, labelled, row_keys, scores
 from sparse_sharing.report.tables import (
     chosen_candidates,
     mean_scores,
     nearest_to_paper,
     published,
+    unlike_seeds,
 )
 from ..study.schema import SYSTEMS, Key, in_order, label, task_label, tasks_in_order
 
@@ -163,7 +164,10 @@ def frontier_figure(
     theirs = theirs[~twin]
     if len(theirs):
         frames["the paper"] = theirs
-    fig, axes = panels(list(frames), "Mean test score over the tasks (%) against parameters", r)
+    title = "Mean test score over the tasks (%) against parameters"
+    if remark := unlike_seeds(scores(r)):
+        title += "." + remark
+    fig, axes = panels(list(frames), title, r)
     colours = look([*row_keys(r, r.results), *(Key(system) for system in SYSTEMS)])
     shown = {name for frame in frames.values() for name in frame.index.unique("label")}
     order = [name for name in colours["hue_order"] if name in shown]

@@ -289,6 +289,17 @@ def test_means_over_unlike_seeds_are_no_race(two):
     assert "none of our scores is bold" in unlike.caption
 
 
+def test_means_over_unlike_seeds_are_said_to_be_so(two):
+    part = "system != 'single' or seed == 0"
+    late = replace(two, results=two.results.query(part), genres=two.genres.query(part))
+    remark = "Systems have unlike seeds"
+    for table in (tables.f1_table, tables.genre_table):
+        assert remark in table(late).caption and remark not in table(two).caption
+    assert bold_columns(tables.genre_table(two)) and not bold_columns(tables.genre_table(late))
+    titles = [figures.frontier_figure(r).get_suptitle() for r in (late, two)]
+    assert [remark in title for title in titles] == [True, False]
+
+
 def with_released_scores(r):
     "The entities of a run, each system counted by both released scorers, a point and two apart from the lenient one."
     spans = r.results[r.results["metric"] == "f1"]

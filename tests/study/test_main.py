@@ -113,7 +113,8 @@ class TestTables:
         what = ["system", "variant", "level", "tasks"]
         assert {name: list(table) for name, table in tables.items()} == {
             "results": ["experiment", "data", "preset", *what]
-            + "task seed metric dev test epoch parameters density seconds task_epochs".split(),
+            + "task seed metric dev test epoch parameters density seconds".split()
+            + ["processor_seconds", "task_epochs"],
             "genres": [*what, *"task seed genre words metric dev test".split()],
             "curves": [*what, *"task seed epoch loss dev seconds".split()],
             "candidates": "task seed round density dev".split(),

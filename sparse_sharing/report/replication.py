@@ -15,8 +15,8 @@ from pandas.io.formats.style import Styler
 
 from .claims import Claim
 from .results import Results, describe, load, recorded, scores
-from .tables import is_apart, mean_scores, over_seeds, points, show
-from ..study.schema import SYSTEMS, Key, task_label, tasks_in_order
+from .tables import mean_scores, over_seeds, points, show
+from ..study.schema import SYSTEMS, Key, is_apart, task_label, tasks_in_order
 
 # %% ../../nbs/report/06_replication.ipynb #b8c29931
 RUNS: dict[str, tuple[str, ...]] = {

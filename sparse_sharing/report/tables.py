@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Format', 'F1', 'COSTS', 'points', 'show', 'over_seeds', 'mean_scores', 'shared_seeds', 'unlike_seeds', 'published',
            'score_table', 'f1_table', 'chosen_candidates', 'nearest_to_paper', 'by_task', 'density_table',
-           'genre_table', 'overlap_table', 'is_apart', 'cost_table']
+           'genre_table', 'overlap_table', 'cost_table']
 
 # %% ../../nbs/report/01_tables.ipynb #22report-b14cd7
 import hashlib
@@ -29,6 +29,7 @@ from sparse_sharing.study.schema import (
     SYSTEMS,
     Key,
     in_order,
+    is_apart,
     label,
     task_label,
     tasks_in_order,
@@ -324,13 +325,6 @@ def overlap_table(
 
 # %% ../../nbs/report/01_tables.ipynb #22report-15e3c7
 COSTS = ["task_epochs", "seconds", "processor_seconds"]
-
-
-def is_apart(
-    system: str,  # its name
-) -> bool:
-    "Whether it trains a model for each task. A system that this project does not have counts as one model."
-    return system in SYSTEMS and SYSTEMS[system].apart
 
 
 def _cost_of_seed(

@@ -20,7 +20,7 @@ from ..masks import Mask, chance_overlap, overlap_ratio, union
 from .config import COMPARISONS, Experiment
 from .overlaps import groups, part_overlaps
 from .plan import CHOSEN, IMP, Plan, plan, units_of
-from .schema import COLUMNS, SYSTEMS, Key, joined
+from .schema import COLUMNS, Key, is_apart, joined
 from sparse_sharing.study.units import (
     MASK,
     Unit,
@@ -63,7 +63,7 @@ def models(
     key: Key,  # of one model
 ) -> list[Key]:  # of all models of its system
     "The models of a system."
-    if not (key.system in SYSTEMS and SYSTEMS[key.system].apart):
+    if not is_apart(key.system):
         return [key]
     return [other for other in finished.planned if replace(other, tasks=key.tasks) == key]
 

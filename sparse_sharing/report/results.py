@@ -63,7 +63,7 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run the experiment that writes it first")
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), float_precision="round_trip")
+        frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
     except ValueError as error:
         raise ValueError(
             f"{path} is no table ({error}): delete it and run the experiment again"

@@ -74,10 +74,7 @@ def home(unbroken, tmp_path):
 
 @pytest.fixture(scope="module")
 def tables(unbroken):
-    return {
-        name: pd.read_csv(unbroken[0] / f"{name}.csv", float_precision="round_trip")
-        for name in COLUMNS
-    }
+    return {name: pd.read_csv(unbroken[0] / f"{name}.csv") for name in COLUMNS}
 
 
 @pytest.fixture(scope="module")

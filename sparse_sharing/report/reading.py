@@ -10,7 +10,7 @@ import pandas as pd
 
 from .claims import differences
 from .results import Results, scores
-from .verdicts import fewest_seeds, interval
+from .verdicts import SEEDS, fewest_seeds, interval
 from ..study import paper
 
 # %% ../../nbs/report/07_reading.ipynb #161051a2
@@ -26,12 +26,12 @@ def side(
 
 def in_points(
     gaps: pd.Series,  # differences in points, one for each seed
-) -> str:  # such as `+1.2 [+0.3, +2.1]`
+) -> str:  # such as `+1.20 [+0.30, +2.10]`
     "The mean difference and, if there are seeds enough for one, its 95 % interval."
     if len(gaps) < fewest_seeds():
-        return f"{gaps.mean():+.1f}"
+        return f"{gaps.mean():+.2f}"
     low, high = interval(gaps)
-    return f"{gaps.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{gaps.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 # %% ../../nbs/report/07_reading.ipynb #d5870c61
 SIDES = {1: "helps", -1: "harms", 0: "makes no sure difference to"}
@@ -41,7 +41,9 @@ def listed(
     parts: list[str],  # one or more
 ) -> str:  # such as `a, b and c`
     "Parts of a sentence."
-    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+    if len(parts) == 1:
+        return parts[0]
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _of_tasks(gaps: dict[str, pd.Series]) -> str:
@@ -60,23 +62,20 @@ def _of_few_seeds(gaps: dict[str, pd.Series], seeds: int) -> str:
     named = [f"{in_points(gap)} in {paper.TASKS.get(task, task)}" for task, gap in gaps.items()]
     return (
         f"Hard sharing is {listed(named)}: points over single-task training. But these are "
-        f"{seeds} of the {fewest_seeds()} seeds that it takes to tell a difference from chance: "
-        "set `n_seeds`."
+        f"{seeds} of the {SEEDS} seeds that a verdict takes: set `n_seeds`."
     )
 
 # %% ../../nbs/report/07_reading.ipynb #a6a4725b
 def _of_sparse(r: Results, there: set[str]) -> list[str]:
     "What sparse sharing does on the mean of its tasks, and how much of it is pruning alone."
-    over = [f"{in_points(differences(r, 'sparse', 'single'))} points over single-task training"]
+    gain = in_points(differences(r, "sparse", "single"))
+    sentences = [f"Sparse sharing minus single-task training, mean over the tasks: {gain} points."]
     if "hard" in there:
-        over.append(f"{in_points(differences(r, 'sparse', 'hard'))} over hard sharing")
-    sentences = [f"On the mean of its tasks, sparse sharing is {' and '.join(over)}."]
+        sentences.append(f"Minus hard sharing: {in_points(differences(r, 'sparse', 'hard'))}.")
     if "subnet" in there:
         pruning, sharing = differences(r, "subnet", "single"), differences(r, "sparse", "subnet")
-        sentences.append(
-            f"Of the former, {in_points(pruning)} is what pruned networks have that share nothing, "
-            f"and {in_points(sharing)} is what sharing adds."
-        )
+        sentences.append(f"Pruning alone (subnet minus single): {in_points(pruning)}.")
+        sentences.append(f"Sharing (sparse minus subnet): {in_points(sharing)}.")
     return sentences
 
 # %% ../../nbs/report/07_reading.ipynb #07aa0002
@@ -93,7 +92,7 @@ def rise(
 
 
 def _of_the_end(r: Results) -> str:
-    "Whether single-task training has learnt what it can."
+    "Whether the curves of single-task training are flat where they end."
     points = rise(r)
     if not points < AT_REST:  # or it has too few epochs to tell
         return (
@@ -117,7 +116,7 @@ def reading(
         tasks = dict.fromkeys(rows.loc[rows["system"] == "single", "task"])
         hard = {task: differences(r, "hard", "single", task) for task in tasks}
         seeds = min(len(gap) for gap in hard.values())
-        enough = seeds >= fewest_seeds()
+        enough = seeds >= SEEDS
         sentences.append(_of_tasks(hard) if enough else _of_few_seeds(hard, seeds))
     if "sparse" in there:
         sentences += _of_sparse(r, there)

@@ -124,25 +124,29 @@ class Verdict:
     p: float  # of the test, before any correction
     seeds: int
     margin: float = 0.0  # above 0: the claim is that the mean is within it
+    planned: int = SEEDS  # seeds that were to run
 
     def word(
         self,
         p: float | None = None,  # adjusted p value; None: the claim stands alone
         level: float = 0.95,
     ) -> str:
-        """`supported`, `contradicted`, `not distinguishable` or, for a claim of equality, `not shown`.
+        """`supported`, `contradicted` or `not distinguishable`; of equality `supported` or `not shown`.
 
-        With fewer than eight seeds: `not decided`, and how many there are.
+        With fewer than eight seeds, or than were planned: `not decided`, and how many there are.
         """
         p = self.p if p is None else p
-        if self.seeds < SEEDS:
-            return f"not decided, {self.seeds} seed{'' if self.seeds == 1 else 's'}"
-        if self.margin:
-            outside = self.low > self.margin or self.high < -self.margin
-            return "supported" if p <= 1 - level else "contradicted" if outside else "not shown"
+        if not self.complete:
+            there = f"{self.seeds} of {self.planned}" if self.planned > SEEDS else str(self.seeds)
+            return f"not decided, {there} seed{'' if there == '1' else 's'}"
         if p > 1 - level:
-            return "not distinguishable"
-        return "supported" if self.mean > 0 else "contradicted"
+            return "not shown" if self.margin else "not distinguishable"
+        return "supported" if self.margin or self.mean > 0 else "contradicted"
+
+    @property
+    def complete(self) -> bool:
+        "Whether all seeds are there that a verdict takes."
+        return self.seeds >= max(SEEDS, self.planned)
 
     def __str__(self) -> str:
         "One line for a text: the verdict of the claim by itself, that the mean is above 0 or within the margin."
@@ -158,12 +162,15 @@ def verdict(
     differences: Sequence[float] | np.ndarray | pd.Series,  # one per seed; above 0: as claimed
     margin: float = 0.0,  # above 0: the claim is that the mean is within it; 0: that it is above 0
     level: float = 0.95,
+    planned: int = SEEDS,  # seeds that were to run
 ) -> Verdict:
     "Raises `ValueError` as `sign_flip` and `interval` do."
     mean = float(_checked(differences).mean() / 1e9)
     count = len(differences)
     if margin:
         low, high = interval(differences, 2 * level - 1)
-        return Verdict(mean, low, high, equivalence(differences, margin), count, margin)
-    low, high = interval(differences, level)
-    return Verdict(mean, low, high, sign_flip(differences), count)
+        p = equivalence(differences, margin)
+    else:
+        low, high = interval(differences, level)
+        p = sign_flip(differences)
+    return Verdict(mean, low, high, p, count, margin, planned)

@@ -119,19 +119,76 @@ def test_primary_claims_are_corrected_together(r):
     data = verdict_table(r, CLAIMS).data
     assert data["p"].iloc[0] == 2 / 256
     assert data["p (Holm)"].tolist()[:2] == holm([2 / 256, 2 / 256, 1, 1])[:2] == [8 / 256, 8 / 256]
-    assert data["p (Holm)"].isna().tolist() == [False, False, False, True, True]
+    assert data["p (Holm)"].isna().tolist() == [False, False, True, True, True]
     alone = verdict_table(r, CLAIMS[:1]).data
     assert alone["p (Holm)"].iloc[0] == 2 / 256
 
 
-def test_as_good_as_is_a_claim_of_its_own(r):
-    equal = Claim("POS is as good", "sparse", "single", "pos", 1.0, primary=True)
-    near = replace(equal, text="POS is nearly as good", margin=0.5)
-    data = verdict_table(r, [equal, CLAIMS[0]]).data
-    assert data["verdict"].tolist() == ["supported", "supported"]
-    assert data["margin"].tolist() == [1.0, 0]
-    (row,) = decide(r, [near])
-    assert row[2] == "not shown"
+def equal_results(pos, ner, seeds=range(8)):
+    "Two systems that differ by these points in each seed, one of them more and one less by 0.01."
+    luck = [0.01 * (-1) ** s for s in seeds]
+    one = {("single", task): dict.fromkeys(seeds, 90.0) for task in ("pos", "ner")}
+    gaps = {"pos": pos, "ner": ner}
+    other = {
+        ("subnet", task): {s: 90 + gaps[task] + x for s, x in zip(seeds, luck, strict=True)}
+        for task in gaps
+    }
+    return results(one | other)
+
+
+EQUAL = Claim("A subnet is as good", "subnet", "single", equal=True, primary=True)
+
+
+@pytest.mark.parametrize(
+    "pos, ner, word, hardest, margin",
+    [
+        (0.0, 0.2, "supported", "NER", 0.3),
+        (0.08, 0.0, "supported", "POS", 0.1),
+        (-0.25, 0.15, "not shown", "POS", 0.1),
+        (0.9, -0.9, "not shown", "POS", 0.1),  # their mean is 0
+        (0.0, -0.9, "not shown", "NER", 0.3),
+    ],
+)
+def test_as_good_as_is_said_of_each_task(pos, ner, word, hardest, margin):
+    data = verdict_table(equal_results(pos, ner), [EQUAL]).data
+    assert data.index.tolist() == [f"A subnet is as good (hardest: {hardest})"]
+    (row,) = data.to_dict("records")
+    assert row["verdict"] == word and row["margin"] == margin
+    gap = pos if hardest == "POS" else ner
+    assert row["Δ"] == pytest.approx(gap) and row["low"] < gap < row["high"]
+    assert row["Δ paper"] == pytest.approx(0.02 if hardest == "POS" else 0.03)
+
+
+def test_equality_of_one_task_and_of_none(r):
+    pos = replace(EQUAL, task="pos", better="sparse")
+    table = verdict_table(r, [pos, CLAIMS[0]])
+    assert table.data.index.tolist() == [EQUAL.text, "POS gains"]
+    assert table.data["verdict"].tolist() == ["not shown", "supported"]
+    assert table.data["margin"].isna().tolist() == [False, True]
+    assert "the interval of 90 %" in table.caption
+    (never,) = decide(r, [EQUAL])
+    assert never.word == "not decided, 0 seeds" and never.verdict is None
+    with pytest.raises(ValueError, match="equal overlaps have no margin"):
+        decide(r, [EQUAL], column="overlap")
+
+
+def test_a_task_that_lacks_seeds_leaves_equality_undecided():
+    both = equal_results(0.0, 0.0)
+    late = replace(both, results=both.results.query("task != 'ner' or seed < 5"))
+    (row,) = decide(late, [EQUAL])
+    assert row.task == "ner" and row.word == "not decided, 5 seeds" and row.adjusted is None
+
+
+def test_a_seed_that_was_planned_and_is_not_there_stops_the_verdict(r):
+    planned = replace(r, run={"experiment": {"n_seeds": 9}})
+    data = verdict_table(planned, CLAIMS[:2]).data
+    assert set(data["verdict"]) == {"not decided, 8 of 9 seeds"}
+    assert data["p (Holm)"].isna().all()
+
+
+def test_the_papers_difference_may_be_given(r):
+    given = replace(CLAIMS[0], printed=0.125)
+    assert verdict_table(r, [given]).data["Δ paper"].tolist() == [0.125]
 
 
 def test_a_table_of_one_seed(r):

@@ -114,9 +114,12 @@ def test_words():
     assert verdict([-d for d in eight]).word() == "contradicted"
     assert verdict(eight, margin=1).word() == "supported"
     assert verdict(eight, margin=0.5).word() == "not shown"
-    assert verdict(eight, margin=0.1).word() == "contradicted"
+    assert verdict(eight, margin=0.1).word() == "not shown", "a test of equality refutes nothing"
     assert verdict(eight[:1]).word() == "not decided, 1 seed"
     assert verdict(eight[: SEEDS - 1]).word() == "not decided, 7 seeds"
+    assert verdict(eight, planned=9).word() == "not decided, 8 of 9 seeds"
+    assert verdict(eight[:1], planned=9).word() == "not decided, 1 of 9 seeds"
+    assert verdict(eight, planned=6).word() == "supported"
     assert str(verdict(eight)) == "supported: +0.45 points [+0.23, +0.67], p = 0.008"
     assert str(verdict(eight[:2])) == "not decided, 2 seeds: +0.35 points"
 

@@ -344,13 +344,13 @@ def cost_table(
     per_seed = rows.groupby(["label", "seed"], sort=False)[["system", *COSTS]].apply(_cost_of_seed)
     order = [label(key) for key in in_order(row_keys(r, rows))]
     mean = per_seed.groupby("label").mean().reindex(order).rename_axis(index=None)
-    single = mean["seconds"].get(label(Key("single")), float("nan"))
+    single = mean["task_epochs"].get(label(Key("single")), float("nan"))
     table = pd.DataFrame(
         {
             "models": mean["models"],
             "task-epochs": mean["task_epochs"],
+            "times single": mean["task_epochs"] / single,
             "minutes": mean["seconds"] / 60,
-            "times single": mean["seconds"] / single,
             "processor minutes": mean["processor_seconds"] / 60,
         }
     )

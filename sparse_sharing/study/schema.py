@@ -35,10 +35,10 @@ SYSTEMS = {
     "long_round": System("Sparse sharing, one long round", "#882255"),
     "alone": System("Single task after the warmup of all", "#44AA99", apart=True),
     "subnet_warmup": System("Subnet after the warmup of all", "#88CCEE", apart=True),
-    "single_matched": System("Single task, as many passes", "#555555", apart=True),
-    "hard_matched": System("Hard sharing, as many passes", "#DDCC77"),
+    "single_matched": System("Single task, as many passes", "#332288", apart=True),
+    "hard_matched": System("Hard sharing, as many passes", "#999933"),
     "random": System("Random masks", "#999999", control=True),
-    "shuffled": System("Shuffled masks", "#666666", control=True),
+    "shuffled": System("Shuffled masks", "#AA4499", control=True),
     "one_shot": System("One-shot masks", "#F0E442", control=True),
     "other_task": System("Masks of another task", "#8C510A", control=True),
 }
@@ -103,7 +103,7 @@ def group_label(
     "The name of a group of masks for tables and figures."
     text = " & ".join(task_label(task) for task in key.tasks)
     if key.level is not None:
-        text += f", round {key.level}"
+        text += f", {key.level}"
     return f"{text}: {key.variant}" if key.variant else text
 
 # %% ../../nbs/study/01_schema.ipynb #17c06814

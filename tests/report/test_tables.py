@@ -442,7 +442,7 @@ def test_overlap_table(two):
 def test_cost_table(two):
     table = tables.cost_table(two).data
     assert list(table.columns) == [
-        "models", "task-epochs", "minutes", "times single", "processor minutes"
+        "models", "task-epochs", "times single", "minutes", "processor minutes"
     ]  # fmt: skip
     assert np.allclose(table.loc["Single task"], [3, 27, 33 / 60, 1, 16.5 / 60])
     assert np.allclose(table.loc["Hard sharing"], [1, 9, 25 / 60, 25 / 33, 12.5 / 60])

@@ -84,6 +84,23 @@ def test_a_notebook_keeps_its_outputs_and_no_errors(path):
     assert not bare, f"cells that show a value, but kept none: {bare}"
 
 
+def ends_with_a_value(source: str) -> bool:
+    "Whether the last statement of a cell is an expression, whatever it gives."
+    code = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
+    body = ast.parse(code).body
+    return bool(body) and isinstance(body[-1], ast.Expr)
+
+
+@each_notebook
+def test_an_output_belongs_to_its_cell(path):
+    "A value under a cell that shows none was left behind by an edit: run the notebook again."
+    cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    assert not [c for c in cells if not c.source.strip()], "a cell without code"
+    values = [c for c in cells if any(o.output_type == "execute_result" for o in c.outputs)]
+    stray = [c.source for c in values if not ends_with_a_value(c.source)]
+    assert not stray, f"these cells show no value, but keep one: {stray}"
+
+
 @pytest.mark.parametrize(
     "source, shown", [("x = 1\nx", True), ("x;", False), ("show(x)", False), ("", False)]
 )

@@ -277,6 +277,14 @@ def verdict_table(
     caption += f"value, corrected over the primary claims. A verdict takes {SEEDS} seeds."
     if "margin" in table:
         caption += f" Rows with a margin are of equality: two one-sided tests, and the interval of {100 * (2 * level - 1):g} % that belongs to them."
-    formats: dict[str, Any] = dict.fromkeys(["Δ paper", "Δ", "low", "high", "margin"], points)
-    formats.update({"p": "{:.3f}", "p (Holm)": "{:.3f}", "seeds": "{:.0f}", "verdict": "{}"})
+    formats: dict[str, Any] = dict.fromkeys(["Δ paper", "Δ", "low", "high"], points)
+    formats.update(
+        {
+            "margin": "{:.2f}",
+            "p": "{:.3f}",
+            "p (Holm)": "{:.3f}",
+            "seeds": "{:.0f}",
+            "verdict": "{}",
+        }
+    )
     return show(table, caption, formats)

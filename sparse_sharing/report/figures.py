@@ -16,7 +16,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    PercentFormatter,
+)
 
 from .results import Results, describe, labelled, row_keys, scores
 from sparse_sharing.report.tables import (
@@ -141,11 +148,14 @@ def curve_figure(
     curves = labelled(r, r.curves)
     tasks = tasks_in_order(curves["task"])
     fig, axes = panels([task_label(task) for task in tasks], "Dev score (%) against epoch", r)
-    colours = look(row_keys(r, curves))
+    keys = row_keys(r, curves)
+    colours = look(keys)
+    dashes = {label(key): (2, 1) if key.system == "hard" else "" for key in keys}
     for ax, task in zip(axes, tasks, strict=True):
         rows = curves[curves["task"] == task]
         band = {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.1}}
-        sns.lineplot(rows, x="epoch", y="dev", **colours, **band, ax=ax)
+        style = dict(style="label", style_order=colours["hue_order"], dashes=dashes)
+        sns.lineplot(rows, x="epoch", y="dev", **colours, **band, **style, ax=ax)
         late = rows.loc[rows["epoch"] > rows["epoch"].max() / 2, "dev"]
         span = late.max() - late.min()
         ax.set_ylim(late.min() - 0.5 * span, rows["dev"].max() + 0.1 * span)
@@ -180,6 +190,9 @@ def frontier_figure(
             dots, x="thousands", y="score", hue="label", hue_order=order, style="label",
             style_order=order, palette=colours["palette"], s=110, ax=ax,
         )  # fmt: skip
-        ax.set(xlabel="parameters (thousands)", ylabel="")
+        ax.set(xlabel="parameters (thousands)", ylabel="", xscale="log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(0.12)
     return legend(fig, axes)

@@ -215,7 +215,7 @@ F1 = {
 def f1_table(
     r: Results,  # of one experiment
 ) -> Styler:  # rows are systems; per task a column for each way to count
-    """F1 of the same predictions counted in several ways, in percent, for the tasks that have spans.
+    """F1 of the same models by several scorers, in percent, for the tasks that have spans.
 
     A dash: the run was recorded before that score was.
     """

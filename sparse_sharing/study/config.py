@@ -105,7 +105,7 @@ DENSITIES: dict[str, dict[str, float]] = {
 class Parameters:
     "What an experiment notebook is told."
 
-    name: str  # exp1, exp2, exp3, negative_transfer, relatedness, sparsity, warmup or budget
+    name: str  # which experiment: a key of `DESIGNS`
     data_dir: str = ""  # folder with the corpus; empty: the generated corpus
     embeddings: str = ""  # GloVe text file, plain or .gz; empty: random vectors
     preset: str = "quick"  # quick, study, annealed, paper, released or practice

@@ -245,9 +245,8 @@ def stems(
 ) -> Iterator[str]:  # as many as are asked for
     "Pronounceable stems of one or two syllables, no two alike."
     while True:
-        open_syllables = [
-            _pick(rng, ONSETS) + _pick(rng, VOWELS) for _ in range(1 + (rng.random() < 0.7))
-        ]
+        count = 2 if rng.random() < 0.7 else 1
+        open_syllables = [_pick(rng, ONSETS) + _pick(rng, VOWELS) for _ in range(count)]
         stem = "".join(open_syllables) + _pick(rng, CODAS)
         if len(stem) > 2 and stem not in taken:
             taken.add(stem)

@@ -11,6 +11,7 @@ from nets import LABELS, ROWS, Head, copied, heads, masks_of, mlp, same, sparse,
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sparse_sharing.files import load_tensors, save_tensors
 from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.sharing import HardSharing, SparseSharing
 from sparse_sharing.tasks import Task, evaluate
@@ -61,6 +62,41 @@ class TestLoaders:
             quiet(model, [replace(toy_task("a"), batches=iter(batches))], 1, steps=3)
 
 
+class Warming:
+    "A rate that remembers how often it was asked."
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, step):
+        self.asked += 1
+        return min(1.0, self.asked / 10)
+
+
+S = torch.optim.lr_scheduler
+SCHEDULERS = {
+    "LambdaLR": lambda o: S.LambdaLR(o, lambda step: min(1.0, (step + 1) / 10)),
+    "stateful": lambda o: S.LambdaLR(o, Warming()),
+    "MultiplicativeLR": lambda o: S.MultiplicativeLR(o, lambda step: 0.95),
+    "SequentialLR": lambda o: S.SequentialLR(
+        o, [S.LinearLR(o, 0.1, 1.0, 5), S.MultiStepLR(o, [2, 4, 9])], [5]
+    ),
+    "ChainedScheduler": lambda o: S.ChainedScheduler(
+        [S.ConstantLR(o, 0.1, 4), S.ExponentialLR(o, 0.95)]
+    ),
+    "MultiStepLR": lambda o: S.MultiStepLR(o, [5, 12]),
+    "CyclicLR": lambda o: S.CyclicLR(o, 0.01, 0.1, step_size_up=5),
+    "tensor": lambda o: S.CosineAnnealingLR(o, 30),
+}
+
+
+def nested(value):
+    "Whether older checkpoints left out a part of a scheduler's state."
+    return isinstance(value, dict) or (
+        isinstance(value, list) and not all(isinstance(v, (int, float)) for v in value)
+    )
+
+
 class TestRates:
     def test_a_scheduler_moves_after_each_step_and_goes_on_after_a_stop(self, tmp_path):
         ends, rates = [], []
@@ -81,6 +117,73 @@ class TestRates:
                 )
             ends.append(copied(model))
         assert same(*ends) and len(set(rates[:18])) == 18 and rates[:18] == rates[18:]
+
+    @pytest.mark.parametrize("name", SCHEDULERS)
+    def test_every_scheduler_goes_on_after_a_stop(self, name, tmp_path):
+        ends = []
+        for stops in ((3,), (1, 3)):
+            for epochs in stops:
+                model, _ = sparse(mlp)
+                optimizer = SubnetSGD(model, torch.tensor(0.1) if name == "tensor" else 0.1)
+                scheduler = SCHEDULERS[name](optimizer)
+                options = dict(optimizer=optimizer, scheduler=scheduler, keep="last")
+                file = tmp_path / str(len(ends))
+                quiet(model, [toy_task("a")], epochs, checkpoint=file, **options)
+            ends.append((copied(model), scheduler.get_last_lr()))
+        assert same(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
+
+    @pytest.mark.parametrize("name", ["LambdaLR", "MultiStepLR", "SequentialLR", "stateful"])
+    def test_a_checkpoint_of_an_older_version(self, name, tmp_path):
+        "It left out what is nested: no loss where that never changes, and refused where it does."
+        for epochs in (1, 2):
+            model, _ = sparse(mlp)
+            optimizer = SubnetSGD(model, 0.1)
+            run = dict(optimizer=optimizer, scheduler=SCHEDULERS[name](optimizer))
+            run["checkpoint"] = tmp_path / "c"
+            if epochs == 2 and name in ("SequentialLR", "stateful"):
+                with pytest.raises(ValueError, match="c was written by an older.*: delete it"):
+                    quiet(model, [toy_task("a")], epochs, **run)
+            else:
+                quiet(model, [toy_task("a")], epochs, **run)
+            if epochs == 1:
+                tensors, about = load_tensors(tmp_path / "c")
+                flat = {k: v for k, v in about["scheduler"].items() if not nested(v)}
+                del about["run"]["options"], about["run"]["scheduler"]
+                save_tensors(tmp_path / "c", tensors, about | {"scheduler": flat})
+
+    def test_a_state_that_json_cannot_hold_is_refused_at_the_start(self, tmp_path):
+        for part in ({"seen": torch.zeros(2)}, {"inner": {"of": [object()]}}):
+            model, _ = sparse(mlp)
+            before, optimizer = copied(model), SubnetSGD(model)
+            scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+            vars(scheduler).update(part)
+            run = dict(optimizer=optimizer, scheduler=scheduler)
+            with pytest.raises(
+                ValueError, match="cannot hold ExponentialLR.(seen|inner.of), which"
+            ):
+                quiet(model, [toy_task("a")], checkpoint=tmp_path / "c", **run)
+            assert same(copied(model), before)
+            quiet(model, [toy_task("a")], 1, **run)  # without a checkpoint, nothing is to be held
+
+    @pytest.mark.parametrize("key, value", [("weight_decay", 0.1), ("momentum", 0.5)])
+    def test_going_on_with_another_option_is_refused(self, key, value, tmp_path):
+        for options in ({}, {key: value}):
+            model, _ = sparse(mlp)
+            run = dict(optimizer=SubnetSGD(model, 0.1, **options), checkpoint=tmp_path / "c")
+            if options:
+                with pytest.raises(ValueError, match=f"another run, with other {key}: delete it"):
+                    quiet(model, [toy_task("a")], 2, **run)
+            else:
+                quiet(model, [toy_task("a")], 1, **run)
+
+    def test_going_on_without_the_scheduler_is_refused(self, tmp_path):
+        model, _ = sparse(mlp)
+        optimizer = SubnetSGD(model, 0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 100)
+        run = dict(optimizer=optimizer, checkpoint=tmp_path / "c")
+        quiet(model, [toy_task("a")], 1, scheduler=scheduler, **run)
+        with pytest.raises(ValueError, match="another run, with other scheduler: delete it"):
+            quiet(model, [toy_task("a")], 2, **run)
 
     def test_a_rate_that_others_set_is_left_alone(self):
         model, _ = sparse(mlp)

@@ -1,7 +1,9 @@
 "What people put into `fit`: loaders, schedulers, frozen norms, errors as scores, bars, other number types."
 
 import math
+import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from nets import LABELS, ROWS, Head, copied, heads, masks_of, mlp, same, sparse, toy_task
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from sparse_sharing.files import load_tensors, save_tensors
 from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.sharing import HardSharing, SparseSharing
-from sparse_sharing.tasks import Task, evaluate
+from sparse_sharing.tasks import Task, evaluate, one_pass
 from sparse_sharing.training import fit, train_step, training_mode
 
 
@@ -33,7 +35,90 @@ def quiet(model, tasks, epochs=3, **options):
     return fit(model, tasks, epochs, **{"log": None} | options)
 
 
+class Varied(Dataset):
+    "Rows with some noise, from one source of random numbers or another."
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, i):
+        noise = {
+            "torch": lambda: torch.rand(()).item(),
+            "numpy": np.random.random,
+            "python": random.random,
+            "none": lambda: 0.0,
+        }[self.source]()
+        return ROWS[i] + noise, LABELS["a"][i]
+
+
+def own(**options):
+    "A loader of rows without noise, with a generator of its own."
+    made = torch.Generator().manual_seed(0)
+    if "sampler" in options:
+        sampler = RandomSampler(Varied("none"), replacement=True, generator=made)
+        return DataLoader(Varied("none"), batch_size=8, sampler=sampler)
+    return DataLoader(Varied("none"), batch_size=8, shuffle=True, generator=made)
+
+
+LOADERS = {
+    **{
+        source: partial(DataLoader, Varied(source), batch_size=8, shuffle=True)
+        for source in ("torch", "numpy", "python")
+    },
+    "generator": own,
+    "sampler": partial(own, sampler=True),
+}
+
+
 class TestLoaders:
+    @pytest.mark.parametrize("name", LOADERS)
+    def test_random_examples_are_the_same_after_a_stop(self, name, tmp_path):
+        "Whatever random numbers a batch takes, and whatever dropout draws in between."
+        ends = []
+        for stops in ((3,), (1, 2, 3), (3,)):
+            for epochs in stops:
+                torch.manual_seed(len(ends)), np.random.seed(len(ends)), random.seed(len(ends))
+                model, _ = sparse(mlp)
+                tasks = [replace(loaded(t), batches=LOADERS[name]()) for t in "ab"]
+                tasks[1] = replace(tasks[1], size=7)
+                quiet(model, tasks, epochs, checkpoint=tmp_path / str(len(ends)), keep="last")
+            ends.append(copied(model))
+        assert same(ends[0], ends[1]) and same(ends[0], ends[2])
+
+    def test_a_generator_of_two_loaders_is_lent_and_given_back(self):
+        made = torch.Generator().manual_seed(0)
+        before = made.get_state()
+        loaders = [DataLoader(range(9), shuffle=True, generator=made) for _ in range(2)]
+        one, other = (one_pass(replace(toy_task("a"), batches=d), 5) for d in loaders)
+        assert [int(x) for x in one] == [int(x) for x in other] != list(range(9))
+        assert torch.equal(made.get_state(), before)
+
+    def test_the_order_of_a_shuffling_loader_is_that_of_older_versions(self):
+        loader = DataLoader(range(20), batch_size=4, shuffle=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            wanted = torch.cat(list(loader))
+        assert torch.equal(
+            torch.cat(list(one_pass(replace(toy_task("a"), batches=loader), 7))), wanted
+        )
+
+    @pytest.mark.parametrize("draws", ["proportional", "in_turn"])
+    def test_a_data_set_without_a_length(self, draws):
+        class Rows(IterableDataset):
+            def __iter__(self):
+                return zip(ROWS, LABELS["a"], strict=True)
+
+        task = replace(loaded("a"), batches=DataLoader(Rows(), batch_size=8))
+        model, _ = sparse(mlp)
+        with pytest.raises(
+            ValueError, match="how many mini-batches 'a' has .*: give `fit` the `steps`"
+        ):
+            quiet(model, [task], draws=draws)
+        assert quiet(model, [task], 1, steps=3).curve
+
     def test_a_data_loader_trains_the_same_run_again(self, tmp_path):
         ends = []
         for stops in ((4,), (2, 4), (4,)):

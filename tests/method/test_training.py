@@ -168,6 +168,22 @@ class TestDraws:
         with pytest.raises(ValueError, match="'a' has no mini-batches"):
             quiet(model, [empty], steps=3)
 
+    @pytest.mark.parametrize("batches", [[], lambda rng: []])
+    def test_no_data_and_no_steps(self, batches):
+        "Not a training of no steps, alone or beside another task."
+        model, tasks = start()
+        empty = replace(tasks[0], batches=batches)
+        for together in ([empty], [empty, tasks[1]]):
+            with pytest.raises(ValueError, match="'a' has no mini-batches: is its training data"):
+                quiet(model, together)
+
+    @pytest.mark.parametrize("name", ["steps", "accumulate"])
+    @pytest.mark.parametrize("value", [0, -1, 2.5])
+    def test_a_number_of_batches_that_makes_no_sense(self, name, value):
+        model, tasks = start()
+        with pytest.raises(ValueError, match=f"{name} is {value}: give a whole number, 1 or more"):
+            quiet(model, tasks, **{name: value})
+
 
 def with_batches(**counts):
     "Tasks of so many mini-batches."

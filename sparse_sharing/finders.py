@@ -201,6 +201,10 @@ def _search(
 ) -> Mask:  # a part of `mask` with `keep` weights
     "Score and prune until few enough weights remain. Several tasks get one mask."
     start, rounds = mask.kept, 0
+    if alpha is not None and keep < start == target(start, alpha, 1):
+        raise ValueError(
+            f"alpha is {alpha}, and the first round would remove none of {start} weights: give a larger one, or None"
+        )
     while mask.kept > keep:
         rounds += 1
         goal = keep if alpha is None else max(keep, target(start, alpha, rounds))
@@ -247,6 +251,8 @@ def find_masks(
     the score does not take.
     """
     names = [task.name for task in tasks]
+    if not isinstance(model, HardSharing):
+        raise ValueError(f"{type(model).__name__} has no encoder for all tasks: give a HardSharing")
     if not names or len(set(names)) < len(names) or not set(names) <= set(model.tasks):
         raise ValueError(f"tasks are {names}, heads {list(model.tasks)}: give each task once")
     together = method == "unanimous"

@@ -142,11 +142,19 @@ def imp(
         raise ValueError(
             f"alpha is {alpha} and min_density {min_density}: both are shares between 0 and 1"
         )
+    if not isinstance(model, HardSharing):
+        raise ValueError(f"{type(model).__name__} has no encoder for all tasks: give a HardSharing")
     if task.name not in model.tasks:
         raise ValueError(f"no task {task.name!r}: this model knows {', '.join(model.tasks)}")
     if options.get("checkpoint"):
         raise ValueError("rounds cannot share a checkpoint: call `imp_round` with one for each")
     mask = Mask.ones(model.encoder, names)
+    left = target(mask.size, alpha, 1)
+    if left in (0, mask.size):
+        what, cure = ("all", "smaller") if left == 0 else ("none", "larger")
+        raise ValueError(
+            f"alpha is {alpha}, and the first round would remove {what} of {mask.size} weights: give a {cure} one"
+        )
     found: list[Candidate] = []
     while True:
         z = len(found)

@@ -8,7 +8,9 @@ __all__ = ['Task', 'derive_seed', 'one_pass', 'batches_in', 'stream', 'evaluate'
 # %% ../nbs/method/16_tasks.ipynb #c3046315
 import hashlib
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +42,54 @@ def derive_seed(
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 # %% ../nbs/method/16_tasks.ipynb #8e26f94c
+def _generators(batches: object) -> list[torch.Generator]:
+    "Generators that a DataLoader, or the samplers in it, were given."
+    places = [batches, getattr(batches, "sampler", None)]
+    outer = getattr(batches, "batch_sampler", None)
+    places += [outer, getattr(outer, "sampler", None)]
+    found = [getattr(place, "generator", None) for place in places]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+class _States:
+    "The random states of one pass, and those of the world while it is its turn."
+
+    def __init__(self, batches: object, seed: int):
+        generators = _generators(batches)
+        self.places: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+            (torch.get_rng_state, torch.set_rng_state),
+            (np.random.get_state, np.random.set_state),
+            (random.getstate, random.setstate),
+            *((g.get_state, g.set_state) for g in generators),
+        ]
+        self.kept = [
+            torch.Generator().manual_seed(seed).get_state(),
+            np.random.RandomState(seed % 2**32).get_state(),
+            random.Random(seed).getstate(),
+        ]
+        for i, g in enumerate(generators):
+            own = derive_seed(seed, "generator", i)
+            self.kept.append(torch.Generator(g.device).manual_seed(own).get_state())
+
+    def _exchange(self) -> None:
+        there = [get() for get, _ in self.places]
+        for (_, put), state in zip(self.places, self.kept, strict=True):
+            put(state)
+        self.kept = there
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        "It is the turn of the pass."
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+
+_END = object()
+
+
 def one_pass(
     task: Task,  # whose mini-batches
     seed: int,  # of the order
@@ -48,27 +98,43 @@ def one_pass(
     if callable(task.batches):
         yield from task.batches(np.random.default_rng(seed))
         return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    states = _States(task.batches, seed)
+    with states.drawing():
         batches = iter(task.batches)
-        if batches is task.batches:
-            raise TypeError(
-                f"the batches of {task.name!r} can be gone through only once: give a list, a DataLoader, or a function "
-                "that makes a pass"
-            )
-        first = next(batches, None)
-    if first is not None:
-        yield first
-        yield from batches
+    if batches is task.batches:
+        raise TypeError(
+            f"the batches of {task.name!r} can be gone through only once: give a list, a DataLoader, or a function "
+            "that makes a pass"
+        )
+    while True:
+        with states.drawing():
+            batch = next(batches, _END)
+        if batch is _END:
+            return
+        yield batch
 
-
+# %% ../nbs/method/16_tasks.ipynb #48b65a63
 def batches_in(
     task: Task,  # with something to learn from
 ) -> int:  # mini-batches of one pass
-    "How long a pass is."
+    "How long a pass is. Raises `ValueError` if that is not known, or if there is nothing to learn from."
     if isinstance(task.batches, Sized):
-        return len(task.batches)
-    return sum(1 for _ in one_pass(task, 0))
+        try:
+            count = len(task.batches)
+        except TypeError as error:  # a DataLoader of a data set without a length
+            raise ValueError(
+                f"how many mini-batches {task.name!r} has is not known: give `fit` the `steps` of an epoch, or the "
+                "data set a length"
+            ) from error
+    else:
+        count = sum(1 for _ in one_pass(task, 0))
+    if not count:
+        raise ValueError(_empty(task))
+    return count
+
+
+def _empty(task: Task) -> str:
+    return f"task {task.name!r} has no mini-batches: is its training data empty?"
 
 
 def stream(
@@ -85,7 +151,7 @@ def stream(
                 state[1] = count
                 yield batch
         if not count:
-            raise ValueError(f"task {task.name!r} has no mini-batches: is its training data empty?")
+            raise ValueError(_empty(task))
         state[:] = [state[0] + 1, 0]
 
 # %% ../nbs/method/16_tasks.ipynb #abc341ce

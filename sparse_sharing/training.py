@@ -22,7 +22,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .optim import SubnetSGD, clip_gradients, subnet_step
-from .runs import Precision, Rates, Run, begin_run, load_run, save_run
+from sparse_sharing.runs import (
+    Precision,
+    Rates,
+    Run,
+    begin_run,
+    load_run,
+    save_run,
+    scheduler_state,
+)
 from .sharing import Sharing, find_sharing
 from .tasks import Fit, Task, batches_in, derive_seed, evaluate, stream
 
@@ -140,12 +148,15 @@ def turns(
     "In which order tasks take their steps. Raises `ValueError` for an order that there is not, or steps that it cannot have."
     if draws not in DRAWS:
         raise ValueError(f"draws is {draws!r}: give one of {', '.join(map(repr, DRAWS))}")
+    for name, value in (("steps", 1 if steps is None else steps), ("accumulate", accumulate)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}: give a whole number, 1 or more")
     if draws == "in_turn":
         if steps is not None:
             raise ValueError(
                 f"steps is {steps} and draws 'in_turn', whose epoch is one pass: leave steps out"
             )
-        counts = [math.ceil(max(batches_in(task), 1) / accumulate) for task in tasks]
+        counts = [math.ceil(batches_in(task) / accumulate) for task in tasks]
         rows = range(max(counts))
         order = [task for row in rows for task, n in zip(tasks, counts, strict=True) if row < n]
         return lambda epoch: order
@@ -288,6 +299,8 @@ def fit(
     run = begin_run(model, tasks, optimizer, scheduler, autocast, **about)
     rates = Rates(optimizer, schedule)
     try:
+        if checkpoint:
+            scheduler_state(scheduler)  # what cannot be kept is refused before it is trained
         if checkpoint and Path(checkpoint).exists():
             load_run(run, Path(checkpoint))
         sources = {task.name: stream(task, seed, run.streams[task.name]) for task in tasks}

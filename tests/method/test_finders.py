@@ -25,7 +25,7 @@ from sparse_sharing.finders import (
 )
 from sparse_sharing.masks import Mask, chance_overlap, intersection, overlap_ratio, union
 from sparse_sharing.pruning import imp, prune
-from sparse_sharing.sharing import HardSharing, SparseSharing
+from sparse_sharing.sharing import HardSharing, SingleTask, SparseSharing
 from sparse_sharing.training import Task
 
 each_method = pytest.mark.parametrize("method", [*METHODS, "unanimous"])
@@ -173,6 +173,13 @@ class TestFindMasks:
             find_masks(model, tasks, "snip", density={"a": 0.5})
         with pytest.raises(ValueError, match="alpha is 1.5"):
             find_masks(model, tasks, density=0.5, alpha=1.5)
+        with pytest.raises(
+            ValueError, match="alpha is 1e-17.* none of 84 weights: give a larger one"
+        ):
+            find_masks(model, tasks, "random", density=0.5, alpha=1e-17)
+        separate = SingleTask(model.encoder, heads())
+        with pytest.raises(ValueError, match="SingleTask has no encoder for all tasks"):
+            find_masks(separate, tasks, "random", density=0.5)
         with pytest.raises(ValueError, match="one mask for all tasks: give one density"):
             find_masks(model, tasks, "unanimous", density={"a": 0.5, "b": 0.4})
         with pytest.raises(TypeError, match="epochz"):

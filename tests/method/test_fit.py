@@ -1,7 +1,9 @@
 "What people put into `fit`: loaders, schedulers, frozen norms, errors as scores, bars, other number types."
 
 import math
+import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from nets import LABELS, ROWS, Head, copied, heads, masks_of, mlp, same, sparse, toy_task
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
+from sparse_sharing.files import load_tensors, save_tensors
 from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.sharing import HardSharing, SparseSharing
-from sparse_sharing.tasks import Task, evaluate
+from sparse_sharing.tasks import Task, evaluate, one_pass
 from sparse_sharing.training import fit, train_step, training_mode
 
 
@@ -32,7 +35,90 @@ def quiet(model, tasks, epochs=3, **options):
     return fit(model, tasks, epochs, **{"log": None} | options)
 
 
+class Varied(Dataset):
+    "Rows with some noise, from one source of random numbers or another."
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, i):
+        noise = {
+            "torch": lambda: torch.rand(()).item(),
+            "numpy": np.random.random,
+            "python": random.random,
+            "none": lambda: 0.0,
+        }[self.source]()
+        return ROWS[i] + noise, LABELS["a"][i]
+
+
+def own(**options):
+    "A loader of rows without noise, with a generator of its own."
+    made = torch.Generator().manual_seed(0)
+    if "sampler" in options:
+        sampler = RandomSampler(Varied("none"), replacement=True, generator=made)
+        return DataLoader(Varied("none"), batch_size=8, sampler=sampler)
+    return DataLoader(Varied("none"), batch_size=8, shuffle=True, generator=made)
+
+
+LOADERS = {
+    **{
+        source: partial(DataLoader, Varied(source), batch_size=8, shuffle=True)
+        for source in ("torch", "numpy", "python")
+    },
+    "generator": own,
+    "sampler": partial(own, sampler=True),
+}
+
+
 class TestLoaders:
+    @pytest.mark.parametrize("name", LOADERS)
+    def test_random_examples_are_the_same_after_a_stop(self, name, tmp_path):
+        "Whatever random numbers a batch takes, and whatever dropout draws in between."
+        ends = []
+        for stops in ((3,), (1, 2, 3), (3,)):
+            for epochs in stops:
+                torch.manual_seed(len(ends)), np.random.seed(len(ends)), random.seed(len(ends))
+                model, _ = sparse(mlp)
+                tasks = [replace(loaded(t), batches=LOADERS[name]()) for t in "ab"]
+                tasks[1] = replace(tasks[1], size=7)
+                quiet(model, tasks, epochs, checkpoint=tmp_path / str(len(ends)), keep="last")
+            ends.append(copied(model))
+        assert same(ends[0], ends[1]) and same(ends[0], ends[2])
+
+    def test_a_generator_of_two_loaders_is_lent_and_given_back(self):
+        made = torch.Generator().manual_seed(0)
+        before = made.get_state()
+        loaders = [DataLoader(range(9), shuffle=True, generator=made) for _ in range(2)]
+        one, other = (one_pass(replace(toy_task("a"), batches=d), 5) for d in loaders)
+        assert [int(x) for x in one] == [int(x) for x in other] != list(range(9))
+        assert torch.equal(made.get_state(), before)
+
+    def test_the_order_of_a_shuffling_loader_is_that_of_older_versions(self):
+        loader = DataLoader(range(20), batch_size=4, shuffle=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            wanted = torch.cat(list(loader))
+        assert torch.equal(
+            torch.cat(list(one_pass(replace(toy_task("a"), batches=loader), 7))), wanted
+        )
+
+    @pytest.mark.parametrize("draws", ["proportional", "in_turn"])
+    def test_a_data_set_without_a_length(self, draws):
+        class Rows(IterableDataset):
+            def __iter__(self):
+                return zip(ROWS, LABELS["a"], strict=True)
+
+        task = replace(loaded("a"), batches=DataLoader(Rows(), batch_size=8))
+        model, _ = sparse(mlp)
+        with pytest.raises(
+            ValueError, match="how many mini-batches 'a' has .*: give `fit` the `steps`"
+        ):
+            quiet(model, [task], draws=draws)
+        assert quiet(model, [task], 1, steps=3).curve
+
     def test_a_data_loader_trains_the_same_run_again(self, tmp_path):
         ends = []
         for stops in ((4,), (2, 4), (4,)):
@@ -61,6 +147,41 @@ class TestLoaders:
             quiet(model, [replace(toy_task("a"), batches=iter(batches))], 1, steps=3)
 
 
+class Warming:
+    "A rate that remembers how often it was asked."
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, step):
+        self.asked += 1
+        return min(1.0, self.asked / 10)
+
+
+S = torch.optim.lr_scheduler
+SCHEDULERS = {
+    "LambdaLR": lambda o: S.LambdaLR(o, lambda step: min(1.0, (step + 1) / 10)),
+    "stateful": lambda o: S.LambdaLR(o, Warming()),
+    "MultiplicativeLR": lambda o: S.MultiplicativeLR(o, lambda step: 0.95),
+    "SequentialLR": lambda o: S.SequentialLR(
+        o, [S.LinearLR(o, 0.1, 1.0, 5), S.MultiStepLR(o, [2, 4, 9])], [5]
+    ),
+    "ChainedScheduler": lambda o: S.ChainedScheduler(
+        [S.ConstantLR(o, 0.1, 4), S.ExponentialLR(o, 0.95)]
+    ),
+    "MultiStepLR": lambda o: S.MultiStepLR(o, [5, 12]),
+    "CyclicLR": lambda o: S.CyclicLR(o, 0.01, 0.1, step_size_up=5),
+    "tensor": lambda o: S.CosineAnnealingLR(o, 30),
+}
+
+
+def nested(value):
+    "Whether older checkpoints left out a part of a scheduler's state."
+    return isinstance(value, dict) or (
+        isinstance(value, list) and not all(isinstance(v, (int, float)) for v in value)
+    )
+
+
 class TestRates:
     def test_a_scheduler_moves_after_each_step_and_goes_on_after_a_stop(self, tmp_path):
         ends, rates = [], []
@@ -81,6 +202,73 @@ class TestRates:
                 )
             ends.append(copied(model))
         assert same(*ends) and len(set(rates[:18])) == 18 and rates[:18] == rates[18:]
+
+    @pytest.mark.parametrize("name", SCHEDULERS)
+    def test_every_scheduler_goes_on_after_a_stop(self, name, tmp_path):
+        ends = []
+        for stops in ((3,), (1, 3)):
+            for epochs in stops:
+                model, _ = sparse(mlp)
+                optimizer = SubnetSGD(model, torch.tensor(0.1) if name == "tensor" else 0.1)
+                scheduler = SCHEDULERS[name](optimizer)
+                options = dict(optimizer=optimizer, scheduler=scheduler, keep="last")
+                file = tmp_path / str(len(ends))
+                quiet(model, [toy_task("a")], epochs, checkpoint=file, **options)
+            ends.append((copied(model), scheduler.get_last_lr()))
+        assert same(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
+
+    @pytest.mark.parametrize("name", ["LambdaLR", "MultiStepLR", "SequentialLR", "stateful"])
+    def test_a_checkpoint_of_an_older_version(self, name, tmp_path):
+        "It left out what is nested: no loss where that never changes, and refused where it does."
+        for epochs in (1, 2):
+            model, _ = sparse(mlp)
+            optimizer = SubnetSGD(model, 0.1)
+            run = dict(optimizer=optimizer, scheduler=SCHEDULERS[name](optimizer))
+            run["checkpoint"] = tmp_path / "c"
+            if epochs == 2 and name in ("SequentialLR", "stateful"):
+                with pytest.raises(ValueError, match="c was written by an older.*: delete it"):
+                    quiet(model, [toy_task("a")], epochs, **run)
+            else:
+                quiet(model, [toy_task("a")], epochs, **run)
+            if epochs == 1:
+                tensors, about = load_tensors(tmp_path / "c")
+                flat = {k: v for k, v in about["scheduler"].items() if not nested(v)}
+                del about["run"]["options"], about["run"]["scheduler"]
+                save_tensors(tmp_path / "c", tensors, about | {"scheduler": flat})
+
+    def test_a_state_that_json_cannot_hold_is_refused_at_the_start(self, tmp_path):
+        for part in ({"seen": torch.zeros(2)}, {"inner": {"of": [object()]}}):
+            model, _ = sparse(mlp)
+            before, optimizer = copied(model), SubnetSGD(model)
+            scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+            vars(scheduler).update(part)
+            run = dict(optimizer=optimizer, scheduler=scheduler)
+            with pytest.raises(
+                ValueError, match="cannot hold ExponentialLR.(seen|inner.of), which"
+            ):
+                quiet(model, [toy_task("a")], checkpoint=tmp_path / "c", **run)
+            assert same(copied(model), before)
+            quiet(model, [toy_task("a")], 1, **run)  # without a checkpoint, nothing is to be held
+
+    @pytest.mark.parametrize("key, value", [("weight_decay", 0.1), ("momentum", 0.5)])
+    def test_going_on_with_another_option_is_refused(self, key, value, tmp_path):
+        for options in ({}, {key: value}):
+            model, _ = sparse(mlp)
+            run = dict(optimizer=SubnetSGD(model, 0.1, **options), checkpoint=tmp_path / "c")
+            if options:
+                with pytest.raises(ValueError, match=f"another run, with other {key}: delete it"):
+                    quiet(model, [toy_task("a")], 2, **run)
+            else:
+                quiet(model, [toy_task("a")], 1, **run)
+
+    def test_going_on_without_the_scheduler_is_refused(self, tmp_path):
+        model, _ = sparse(mlp)
+        optimizer = SubnetSGD(model, 0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 100)
+        run = dict(optimizer=optimizer, checkpoint=tmp_path / "c")
+        quiet(model, [toy_task("a")], 1, scheduler=scheduler, **run)
+        with pytest.raises(ValueError, match="another run, with other scheduler: delete it"):
+            quiet(model, [toy_task("a")], 2, **run)
 
     def test_a_rate_that_others_set_is_left_alone(self):
         model, _ = sparse(mlp)

@@ -22,7 +22,7 @@ from sparse_sharing.pruning import (
     target,
     warmup,
 )
-from sparse_sharing.sharing import HardSharing, SparseSharing
+from sparse_sharing.sharing import HardSharing, SingleTask, SparseSharing
 from sparse_sharing.training import fit
 
 each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
@@ -193,7 +193,6 @@ class TestChain:
         model, _ = hard(mlp)
         for least, rounds in ((1, 1), (0.71, 2), (0.5, 3), (0.3, 5)):
             assert len(chain(model, toy_task("a"), min_density=least, epochs=0)) == rounds
-        assert len(chain(model, toy_task("a"), alpha=0.999, epochs=0)) == 1  # nothing would be left
 
     def test_a_score_belongs_to_the_mask_that_was_trained(self):
         model, _ = hard(mlp)
@@ -278,6 +277,27 @@ class TestChain:
     def test_alpha(self, wrong):
         with pytest.raises(ValueError, match="alpha is"):
             chain(hard(mlp)[0], toy_task("a"), **wrong)
+
+    @pytest.mark.parametrize(
+        "alpha, message",
+        [
+            (0.999, "remove all of 84 weights: give a smaller one"),
+            (1e-17, "remove none of 84 weights: give a larger one"),
+            (0.005, "remove none of 84 weights: give a larger one"),
+        ],
+    )
+    def test_a_pace_that_is_none(self, alpha, message):
+        "Nothing is trained before it is said."
+        task = toy_task("a", loss=None)
+        with pytest.raises(
+            ValueError, match=f"alpha is {alpha}, and the first round would {message}"
+        ):
+            chain(hard(mlp)[0], task, alpha=alpha)
+
+    def test_a_model_without_an_encoder_for_all(self):
+        model = SingleTask(hard(mlp)[0].encoder, heads())
+        with pytest.raises(ValueError, match="SingleTask has no encoder for all tasks"):
+            chain(model, toy_task("a"))
 
     @pytest.mark.parametrize("least", [0, -0.1, 1.1])
     def test_min_density(self, least):

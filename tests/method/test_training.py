@@ -168,6 +168,22 @@ class TestDraws:
         with pytest.raises(ValueError, match="'a' has no mini-batches"):
             quiet(model, [empty], steps=3)
 
+    @pytest.mark.parametrize("batches", [[], lambda rng: []])
+    def test_no_data_and_no_steps(self, batches):
+        "Not a training of no steps, alone or beside another task."
+        model, tasks = start()
+        empty = replace(tasks[0], batches=batches)
+        for together in ([empty], [empty, tasks[1]]):
+            with pytest.raises(ValueError, match="'a' has no mini-batches: is its training data"):
+                quiet(model, together)
+
+    @pytest.mark.parametrize("name", ["steps", "accumulate"])
+    @pytest.mark.parametrize("value", [0, -1, 2.5])
+    def test_a_number_of_batches_that_makes_no_sense(self, name, value):
+        model, tasks = start()
+        with pytest.raises(ValueError, match=f"{name} is {value}: give a whole number, 1 or more"):
+            quiet(model, tasks, **{name: value})
+
 
 def with_batches(**counts):
     "Tasks of so many mini-batches."
@@ -404,6 +420,39 @@ class TestStopped:
         again = run(words, SubnetSGD, 3, seen, checkpoint=file)
         assert same(again[0], unbroken[0]) and again[1] == unbroken[1]
         assert 24 <= len(seen) <= 24 + 8 * len(stops)
+
+    @pytest.mark.parametrize("name", OPTIMIZERS)
+    @pytest.mark.parametrize("seed", [6, 12])
+    def test_a_cell_that_was_interrupted_runs_again(self, name, seed, tmp_path):
+        "With the model and the optimiser that have gone on beyond the checkpoint."
+
+        def interrupt(step):
+            if (step.epoch, step.step) == (2, 6):
+                raise KeyboardInterrupt
+
+        ends = []
+        for stop in (None, interrupt):
+            model, _ = start()
+            tasks = [toy_task("a", 24), replace(toy_task("b", 24), size=2)]  # b is seldom drawn
+            optimizer = OPTIMIZERS[name](model)
+            options = dict(optimizer=optimizer, keep="last", seed=seed)
+            if stop is not None:
+                options["checkpoint"] = tmp_path / "c"
+                with pytest.raises(KeyboardInterrupt):
+                    quiet(model, tasks, 4, on_step=stop, **options)
+            quiet(model, tasks, 4, **options)
+            states = [dict(optimizer.state[p]) for p in model.parameters()]
+            ends.append((copied(model), states))
+        assert same(ends[0][0], ends[1][0])
+        assert all(same(a, b) for a, b in zip(ends[0][1], ends[1][1], strict=True))
+
+    def test_going_on_keeps_the_groups_that_others_hold(self, tmp_path):
+        for epochs in (1, 2):
+            model, tasks = start()
+            optimizer = torch.optim.SGD(groups(model), 0.1)
+            held = list(optimizer.param_groups)
+            quiet(model, tasks, epochs, optimizer=optimizer, checkpoint=tmp_path / "c")
+            assert all(a is b for a, b in zip(held, optimizer.param_groups, strict=True))
 
     def test_at_the_end(self, tmp_path):
         "A finished run is not done again, and its weights come back into any model of its kind."

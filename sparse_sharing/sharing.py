@@ -16,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .bytask import ByTask, tree
 from .export import cross_stitched, exchange, headed, stacked, write_zeros
+from .fitting import check_mask
 from .masks import Mask, union
 from .persistence import Stored
 from .several import listed, several
-from .subnets import check_mask
 from .views import plain, remember
 
 # %% ../nbs/method/01_sharing.ipynb #9546d271

@@ -76,6 +76,17 @@ class TestOneNetworkInManyShapes:
         model.encoder[0] = nn.Linear(4, 7)
         assert torch.equal(model.eval()(x, task="a"), by_hand(model.eval(), "a")(x))
 
+    def test_an_exchanged_module_leaves_each_task_its_statistics(self):
+        "As SyncBatchNorm does, which the first line of a script for many processes puts in."
+        model, x = model_of(encoder(["linear", "norm"])), rows().detach()
+        for sign, task in ((1, "a"), (-1, "b")):
+            model.train()(sign * x + 5, task=task)
+        before = {t: model.eval()(x, task=t) for t in "ab"}
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        assert isinstance(model.encoder.layers[1], nn.SyncBatchNorm)
+        assert all(torch.allclose(model(x, task=t), y, atol=1e-6) for t, y in before.items())
+        assert not torch.allclose(*before.values(), atol=1e-3)
+
     def test_threads_do_not_see_each_other(self):
         model, x = model_of(encoder(["linear", "linear"])), rows()
         wanted = {t: model.eval()(x, task=t) for t in "ab"}

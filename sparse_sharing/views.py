@@ -138,6 +138,8 @@ class Rooms:
         count = getattr(torch._C, "_storage_Use_Count", None)
         if weight.device.type != "cpu" or weight.numel() < self.SMALL or count is None:
             return None
+        if torch.is_inference_mode_enabled():
+            return None  # such memory could never be written to again
         rooms: list[Tensor] = self._here.__dict__.setdefault(str(id(weight)), [])
         for room in rooms:
             fits = (room.shape, room.dtype) == (weight.shape, weight.dtype)
@@ -184,18 +186,33 @@ class View:
         self.shown = {}
 
 # %% ../nbs/method/13_views.ipynb #5ab94faa
+def _called_again() -> bool:
+    "Whether a backward pass is running, which calls modules again."
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0
+
+
 def _reading(name: str) -> property:
     def read(module: nn.Module) -> Any:
         view = getattr(_NOW, "view", None)
-        if view is not None:
-            seen = view.shown.get((id(module), name))
-        elif torch.compiler.is_compiling() or torch._C._current_graph_task_id() < 0:
-            seen = None
-        else:  # a backward pass calls the module again
-            seen = _read_again(module, name)
-        return module.__getattr__(name) if seen is None else seen
+        if view is None and _called_again():
+            return _read_again(module, name)
+        place = (id(module), name)
+        if view is not None and place in view.shown:
+            return view.shown[place]  # which may be None, as a buffer may
+        return module.__getattr__(name)
 
     return property(read)
+
+# %% ../nbs/method/13_views.ipynb #e26a1562
+def _read_list(module: Any) -> Any:
+    if getattr(_NOW, "view", None) is None and not _called_again():
+        return vars(module)["_flat_weights"]
+    return [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def _write_list(module: Any, weights: list[Tensor | None]) -> None:
+    if getattr(_NOW, "view", None) is None and not _called_again():
+        vars(module)["_flat_weights"] = weights
 
 # %% ../nbs/method/13_views.ipynb #1e5e16c7
 @cache
@@ -217,7 +234,7 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
                     raise
                 raise TypeError(
                     f"{name!r} of a {kind.__name__} is masked, or a task's own, and something puts a tensor in its "
-                    "place that is no parameter, as FullyShardedDataParallel does: use DistributedDataParallel"
+                    "place that is no parameter, as FullyShardedDataParallel does (use DistributedDataParallel), and `torch.nn.utils.weight_norm` (apply it first)"
                 ) from error
 
     def reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
@@ -225,7 +242,11 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
 
     about = dict(__module__=kind.__module__, __qualname__=kind.__qualname__, __doc__=kind.__doc__)
     methods = dict(__setattr__=write, __reduce_ex__=reduce, _plain_class=kind, _seen_names=names)
-    return type(kind.__name__, (kind,), {n: _reading(n) for n in names} | methods | about)
+    lists = (
+        {"_flat_weights": property(_read_list, _write_list)} if issubclass(kind, nn.RNNBase) else {}
+    )
+    seen = {name: _reading(name) for name in names}
+    return type(kind.__name__, (kind,), seen | lists | methods | about)
 
 
 def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:
@@ -315,7 +336,7 @@ def remember(
             tensor.register_hook(tell)
 
 
-def _read_again(module: nn.Module, name: str) -> Tensor | None:
+def _read_again(module: nn.Module, name: str) -> Any:
     "What a module sees that is called in a backward pass. Raises `RuntimeError` if nobody can tell."
     again = getattr(_NOW, "again", None)
     if again is None or again[0] != torch._C._current_graph_task_id():
@@ -328,6 +349,5 @@ def _read_again(module: nn.Module, name: str) -> Tensor | None:
     place = (id(module), name)
     if place in own:
         holder, inner = own[place]
-        seen: Tensor = getattr(holder, inner)
-        return seen
-    return masked(*masks[place]) if place in masks else None
+        return getattr(holder, inner)
+    return masked(*masks[place]) if place in masks else module.__getattr__(name)

@@ -29,7 +29,7 @@ OF_OTHERS = {
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
     "subnets.py": {"_parameters", "_modules"},
-    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_use_count"},
+    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_flat_weights_names", "_use_count"},
 }
 
 

@@ -101,6 +101,39 @@ class TestOneNetworkInManyShapes:
         [t.start() for t in threads], [t.join() for t in threads]
         assert not wrong
 
+    @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+    def test_threads_that_go_through_one_recurrent_layer(self, kind):
+        "One thread goes all the way through while another one has begun."
+        torch.manual_seed(0)
+        net, x = kind(8, 8, bidirectional=True), torch.randn(3, 4, 8)
+        model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, masks_of(net)).eval()
+        wanted = {t: model(x, task=t)[0] for t in "ab"}
+        other, update = [], net._update_flat_weights
+
+        def slowly():
+            update()
+            if not other:
+                other.append(threading.Thread(target=model, args=(x,), kwargs={"task": "b"}))
+                other[0].start(), other[0].join()
+
+        vars(net)["_update_flat_weights"] = slowly
+        assert torch.equal(model(x, task="a")[0], wanted["a"]) and other
+        assert torch.equal(model(x, task="b")[0], wanted["b"])
+        assert all(
+            w is getattr(net, n)
+            for w, n in zip(net._flat_weights, net._flat_weights_names, strict=True)
+        )
+
+    def test_training_after_inference_mode(self):
+        torch.manual_seed(0)
+        net, x = nn.Sequential(nn.Linear(80, 80), nn.Tanh(), nn.Linear(80, 8)), torch.randn(4, 80)
+        model = SparseSharing(net, {t: Head() for t in "ab"}, masks_of(net))
+        with torch.inference_mode():
+            wanted = model(x, task="a")
+        for task in "ab":
+            model(x, task=task).sum().backward()
+        assert torch.equal(model(x, task="a"), wanted) and net[0].weight.grad.any()
+
     def test_copies_and_pickles(self):
         model, x = sparse(mlp)
         model.eval()

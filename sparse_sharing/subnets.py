@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bytask import ByTask
+from .bytask import ByTask, buffers
 from .fitting import TaskMasks
 from .masks import Mask
-from .views import WHOLE, Place, Rooms, View, as_bits, places
+from .views import WHOLE, Place, Rooms, View, as_bits, places, redirect
 
 # %% ../nbs/method/15_subnets.ipynb #1bae7c90
 class Tasks(nn.Module):
@@ -143,6 +143,26 @@ class Tied(Tasks):
         self._tie()
         return found
 
+# %% ../nbs/method/15_subnets.ipynb #a4e7e994
+def _lost(task: str, name: str) -> RuntimeError:
+    return RuntimeError(
+        f"{name!r} is masked for {task!r}, or is its own, and the encoder has it no more: something was put around a "
+        "module, or a parametrisation such as weight norm, after the model was made. Do that first, and make masks and "
+        "model of what comes out; to compile, use `model.compile()` or `model.encoder.compile()`"
+    )
+
+
+def _by_id(
+    names: Iterable[str],  # of parameters and buffers
+    tensors: Mapping[str, Tensor | None],  # those of the encoder, by name
+    task: str,  # whose mask or own tensors they are
+) -> dict[int, str]:  # `id` -> name, of those that hold something
+    "Names by tensor. Raises `RuntimeError` for one that the encoder has no more."
+    for name in names:
+        if name not in tensors:
+            raise _lost(task, name)
+    return {id(tensors[name]): name for name in names if tensors[name] is not None}
+
 # %% ../nbs/method/15_subnets.ipynb #8fc4810d
 class Viewed(Tied):
     "How a task sees the model."
@@ -188,8 +208,9 @@ class Viewed(Tied):
             self._places[task], self._links[task] = self._find(task)
         masks = {}
         for place, (module, _, name, called) in self._places[task][0].items():
-            weight = module._parameters[name]
-            assert weight is not None
+            weight = module._parameters.get(name)
+            if weight is None:
+                raise _lost(task, called)
             masks[place] = weight, mask(task, called, weight)
         return masks
 
@@ -197,8 +218,8 @@ class Viewed(Tied):
         "The places of a task's masked weights and of tensors that are its own, and the way to both."
         encoder = self.encoder_of(task)
         where = {self.home(task): encoder, f"heads.{self.heads.key(task)}": self.heads[task]}
-        tensors = dict([*encoder.named_parameters(), *encoder.named_buffers()])
-        masked = places(where, {id(tensors[name]): name for name in self.masks.get(task, {})})
+        tensors = dict(encoder.named_parameters()) | buffers(encoder)
+        masked = places(where, _by_id(self.masks.get(task, {}), tensors, task))
         for _, path, name, called in masked.values():
             home, _, last = f"{self.home(task)}.{called}".rpartition(".")
             if (path, name) != (home, last):
@@ -207,12 +228,25 @@ class Viewed(Tied):
         paths = [path for _, path, _, _ in masked.values()]
         if hasattr(self, "own"):
             mine = self.own[task]
-            names = [n for n, _ in [*mine.named_parameters(), *mine.named_buffers()]]
-            for place, found in places(where, {id(tensors[n]): n for n in names}).items():
-                path, _, last = found[3].rpartition(".")
-                own[place] = mine.get_submodule(path), last
-                paths.append(found[1])
+            names = [*dict(mine.named_parameters()), *buffers(mine)]
+            found = places(where, _by_id(names, tensors, task)) | self._empty(task, names, tensors)
+            for place, (_, path, _, called) in found.items():
+                inner, _, last = called.rpartition(".")
+                own[place] = mine.get_submodule(inner), last
+                paths.append(path)
         return (masked, own), self._way(paths)
+
+    def _empty(
+        self, task: str, names: Iterable[str], tensors: Mapping[str, Any]
+    ) -> dict[Place, Any]:
+        "The places of those tensors of a task's own where the encoder has nothing yet."
+        found: dict[Place, Any] = {}
+        for name in [name for name in names if tensors[name] is None]:
+            path, _, last = f"{self.home(task)}.{name}".rpartition(".")
+            module = self.get_submodule(path)
+            redirect(module, last)
+            found[id(module), last] = module, path, last, name
+        return found
 
 # %% ../nbs/method/15_subnets.ipynb #d6fab175
 class Reaching(Viewed):

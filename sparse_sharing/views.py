@@ -166,7 +166,8 @@ class View:
         rooms: Rooms,  # memory for masked weights
     ):
         self.masks, self.own, self.rooms = masks, own, rooms
-        self.shown: dict[Place, Tensor] = {}  # as long as someone looks through it
+        self.shown: dict[Place, Any] = {}  # as long as someone looks through it
+        self.changed: dict[int, dict[str, str]] = {}  # `id` of a module -> see `note`
 
     def __enter__(self) -> "View":
         self.before = getattr(_NOW, "view", None)
@@ -184,6 +185,21 @@ class View:
     def __exit__(self, *error: object) -> None:
         _NOW.view = self.before
         self.shown = {}
+
+    def note(
+        self,
+        module: nn.Module,  # that changes something while we look
+        **what: str,  # `buffer` or `number`: its name
+    ) -> None:
+        "Raises `TypeError` if a module changes both, of which each task has the one and all share the other."
+        changed = self.changed.setdefault(id(module), {})
+        changed.update(what)
+        if len(changed) == 2:
+            raise TypeError(
+                f"a {type(module).__name__} changes its buffer {changed['buffer']!r} and its number {changed['number']!r} "
+                "in one call: each task has that buffer for itself, but all of them share the number, which would soon "
+                "be wrong for some. Make the number a buffer, too, or let tasks share buffers (`shared_buffers=True`)"
+            )
 
 # %% ../nbs/method/13_views.ipynb #5ab94faa
 def _called_again() -> bool:
@@ -214,19 +230,41 @@ def _write_list(module: Any, weights: list[Tensor | None]) -> None:
     if getattr(_NOW, "view", None) is None and not _called_again():
         vars(module)["_flat_weights"] = weights
 
+# %% ../nbs/method/13_views.ipynb #7f80b041
+def _write_own(
+    module: nn.Module, name: str, value: Any, persistent: bool | None = None
+) -> bool:  # whether it is a task's own buffer
+    "Give a task's own buffer another value, or make it anew."
+    view, place = getattr(_NOW, "view", None), (id(module), name)
+    if view is None or place not in view.own:
+        return False
+    holder, inner = view.own[place]
+    if persistent is None:
+        setattr(holder, inner, value)
+    else:
+        holder.register_buffer(inner, value, persistent)
+    view.shown[place] = getattr(holder, inner)
+    view.note(module, buffer=name)
+    return True
+
+
+def _note_number(module: nn.Module, name: str, value: Any) -> None:
+    "Tell the view of a number that is no buffer, and gets another value."
+    view, before = getattr(_NOW, "view", None), vars(module).get(name)
+    if view is None or torch.compiler.is_compiling() or not isinstance(before, (int, float)):
+        return
+    whole = isinstance(value, Tensor) and value.dim() == 0 and not value.is_floating_point()
+    if (whole or isinstance(value, (int, float))) and value != before:
+        view.note(module, number=name)
+
 # %% ../nbs/method/13_views.ipynb #1e5e16c7
 @cache
 def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
     "A class like `kind`, in which these names are read through the view."
 
     def write(module: nn.Module, name: str, value: Any) -> None:
-        view = getattr(_NOW, "view", None)
-        place = (id(module), name)
-        if view is not None and place in view.own:  # a task's own buffer is given another value
-            holder, inner = view.own[place]
-            setattr(holder, inner, value)
-            view.shown[place] = getattr(holder, inner)
-        else:
+        if not _write_own(module, name, value):
+            _note_number(module, name, value)
             try:
                 kind.__setattr__(module, name, value)
             except AttributeError as error:
@@ -237,16 +275,21 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
                     "place that is no parameter, as FullyShardedDataParallel does (use DistributedDataParallel), and `torch.nn.utils.weight_norm` (apply it first)"
                 ) from error
 
+    def make(module: nn.Module, name: str, tensor: Any, persistent: bool = True) -> None:
+        if not _write_own(module, name, tensor, persistent):
+            kind.register_buffer(module, name, tensor, persistent)
+
     def reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
         return _blank, (kind, names), *kind.__reduce_ex__(module, protocol)[2:]  # type: ignore[misc]
 
     about = dict(__module__=kind.__module__, __qualname__=kind.__qualname__, __doc__=kind.__doc__)
-    methods = dict(__setattr__=write, __reduce_ex__=reduce, _plain_class=kind, _seen_names=names)
+    methods = dict(__setattr__=write, register_buffer=make, __reduce_ex__=reduce)
+    marks = dict(_plain_class=kind, _seen_names=names)
     lists = (
         {"_flat_weights": property(_read_list, _write_list)} if issubclass(kind, nn.RNNBase) else {}
     )
     seen = {name: _reading(name) for name in names}
-    return type(kind.__name__, (kind,), seen | lists | methods | about)
+    return type(kind.__name__, (kind,), seen | lists | methods | marks | about)
 
 
 def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:

@@ -350,6 +350,40 @@ class TestParametrised:
         assert prunable(net) == ["0.weight"]
 
 
+class Grows(nn.Module):
+    "Adds positions, from a table that is made anew when it is too short."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 8)
+        self.grow(4)
+
+    def grow(self, length):
+        table = torch.arange(length * 4.0).view(length, 4)
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, x):
+        if len(x) > len(self.table):
+            self.grow(len(x))
+        return self.linear(x + self.table[: len(x)])
+
+
+class First(nn.Module):
+    "Takes away the mean of its first batch."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 8)
+        self.register_buffer("mean", None)
+
+    def forward(self, x):
+        if self.mean is None:
+            self.mean = x.mean(0)
+        return self.linear(x - self.mean)
+
+
 OPTIMIZERS = {
     "ASGD": dict(lr=0.5),
     "Adadelta": dict(lr=1.0),
@@ -600,6 +634,63 @@ class TestBuffersAndBiases:
         model(x, task="a"), model(x, task="a")
         assert model.own["a"].mean.tolist() == [0.75] * 4
         assert not model.own["b"].mean.any() and not net.mean.any()
+
+    def test_a_buffer_that_is_made_anew(self):
+        "Positions grow with the longest text of a task."
+        net, x = Grows(), torch.randn(9, 4)
+        model = SparseSharing(net, {t: Head() for t in "ab"}, dict.fromkeys("ab", Mask.ones(net)))
+        assert torch.equal(
+            model.encode(x, task="a"), Grows.forward(deepcopy(plain(deepcopy(net))), x)
+        )
+        sizes = [len(t.table) for t in (model.own["a"], model.own["b"], net)]
+        assert sizes == [9, 4, 4] and "own.a.table" not in model.state_dict()
+        assert model.encode(x, task="b").shape == (9, 8) and len(model.own["b"].table) == 9
+
+    def test_a_buffer_that_is_empty_at_first(self):
+        net, x = First(), torch.randn(5, 4)
+        masks = dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, {t: Head() for t in "ab"}, masks)
+        model(x + 10, task="a"), model(x, task="b")
+        assert net.mean is None and torch.equal(model.own["b"].mean, x.mean(0))
+        copy = deepcopy(model)
+        for task in "ab":
+            wanted = model(x, task=task)
+            assert torch.equal(model.export(task)(x), wanted)
+            assert torch.equal(copy(x, task=task), wanted)
+        assert "own.a.mean" in model.state_dict() and "encoder.mean" not in model.state_dict()
+
+    def test_a_buffer_that_is_emptied(self):
+        class Forgets(First):
+            def forward(self, x):
+                self.mean = None
+                return super().forward(x)
+
+        net, x = Forgets(), torch.randn(5, 4)
+        net.mean = torch.full((4,), 7.0)
+        model = SparseSharing(net, {"a": Head()}, {"a": Mask.ones(net)})
+        assert torch.equal(model.encode(x, task="a"), net.linear(x - x.mean(0)))
+        assert net.mean.tolist() == [7] * 4
+
+    @pytest.mark.parametrize("buffer_first", [True, False])
+    def test_a_number_that_goes_with_a_buffer(self, buffer_first):
+        class Counts(Grows):
+            length = 0
+
+            def forward(self, x):
+                if not buffer_first:
+                    self.length = len(x)
+                output = super().forward(x)
+                self.length = len(x)
+                return output
+
+        net, heads = Counts(), {t: Head() for t in "ab"}
+        net.length, masks = 0, dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, heads, masks)
+        assert model.encode(torch.randn(3, 4), task="a").shape == (3, 8)
+        with pytest.raises(TypeError, match="'table' and its number 'length'.*shared_buffers"):
+            model(torch.randn(6, 4), task="a")
+        shared = SparseSharing(Counts(), heads, masks, shared_buffers=True)
+        assert shared.encode(torch.randn(7, 4), task="a").shape == (7, 8)
 
     def test_what_cannot_be_private(self):
         net = mlp()[0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .bytask import ByTask, buffers
-from .fitting import TaskMasks
+from .fitting import TaskMasks, Watch
 from .masks import Mask
 from .views import WHOLE, Place, Rooms, View, as_bits, places, redirect
 
@@ -22,6 +22,7 @@ class Tasks(nn.Module):
     "A model that knows, for each task, its head, its encoder and its mask."
 
     own: ByTask  # where tasks have tensors of their own: task -> tree
+    shared_buffers = True  # whether tasks share running statistics and other buffers
 
     def __init__(
         self,
@@ -87,10 +88,12 @@ class Tasks(nn.Module):
         self._equal: dict[tuple[str, str], bool] = {}
         self._bits: dict[tuple[str, str], Tensor] = {}
         self._rooms = Rooms()
+        self._first: set[tuple[str, bool]] = set()  # task, with gradients: calls yet to come
 
     def __getstate__(self) -> dict[str, Any]:
         "A copy looks for itself."
-        return dict(self.__dict__) | dict(_places={}, _links={}, _bits={}, _rooms=Rooms())
+        fresh: dict[str, Any] = dict(_places={}, _links={}, _bits={}, _rooms=Rooms(), _first=set())
+        return dict(self.__dict__) | fresh
 
 # %% ../nbs/method/15_subnets.ipynb #28744f12
 class Tied(Tasks):
@@ -200,12 +203,26 @@ class Viewed(Tied):
     ) -> View:
         "The model as a task sees it: `with model.view(task):`."
         masks = self._masked(task, self.bits if torch.is_grad_enabled() else self._laid)
-        return View(masks, self._places[task][1], self._rooms)
+        return View(masks, self._places[task][1], self._rooms, self._watch(task))
+
+    def _watch(self, task: str) -> Watch | None:
+        "Who looks on in the first calls of a task."
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
+        if (task, torch.is_grad_enabled()) not in self._first:
+            return None
+        encoder, own = self.encoder_of(task), nn.Module()
+        own = self.own[task] if hasattr(self, "own") else own
+        masked = {id(m._parameters[n]): c for m, _, n, c in self._places[task][0].values()}
+        private = {id(encoder.get_parameter(n)): n for n, _ in own.named_parameters()}
+        kept = None if self.shared_buffers else own
+        return Watch(task, masked | private, set(masked), encoder, kept, self._first)
 
     def _masked(self, task: str, mask: Callable[..., Tensor]) -> dict[Place, tuple[Tensor, Tensor]]:
         "The masked weights of a task, each with what `mask` says of it."
         if task not in self._places or self._changed(task):
             self._places[task], self._links[task] = self._find(task)
+            self._first.update((task, gradients) for gradients in (True, False))
         masks = {}
         for place, (module, _, name, called) in self._places[task][0].items():
             weight = module._parameters.get(name)

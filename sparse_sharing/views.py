@@ -7,15 +7,16 @@ __all__ = ['WHOLE', 'Place', 'as_bits', 'keep_bits', 'holders', 'lay', 'masked',
            'remember']
 
 # %% ../nbs/method/13_views.ipynb #a415a15a
-import dataclasses
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .fitting import Watch, tensors
 
 # %% ../nbs/method/13_views.ipynb #bfb9a06a
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes -> whole numbers
@@ -164,8 +165,9 @@ class View:
         ],  # place -> parameter, and its mask as bits, or bool
         own: Mapping[Place, tuple[nn.Module, str]],  # place -> module and name of what is seen
         rooms: Rooms,  # memory for masked weights
+        watch: Watch | None = None,  # who looks on, in a first call
     ):
-        self.masks, self.own, self.rooms = masks, own, rooms
+        self.masks, self.own, self.rooms, self.watch = masks, own, rooms, watch
         self.shown: dict[Place, Any] = {}  # as long as someone looks through it
         self.changed: dict[int, dict[str, str]] = {}  # `id` of a module -> see `note`
 
@@ -179,12 +181,19 @@ class View:
             self.shown[place] = by_weight[id(weight)]
         for place, (holder, name) in self.own.items():
             self.shown[place] = getattr(holder, name)
+        if self.watch is not None and any(_in_transform(w) for w, _ in self.masks.values()):
+            self.watch = None
+        self.mode = None if self.watch is None or self.watch.gradients else self.watch
+        if self.mode is not None:
+            self.mode.__enter__()
         _NOW.view = self
         return self
 
     def __exit__(self, *error: object) -> None:
         _NOW.view = self.before
         self.shown = {}
+        if self.mode is not None:
+            self.mode.__exit__(*error)
 
     def note(
         self,
@@ -327,7 +336,7 @@ def places(
 ) -> dict[
     Place, tuple[nn.Module, str, str, str]
 ]:  # -> module, its name, name in it, what it is called
-    "Every module and name under which a tensor is read."
+    "Every module and name under which a tensor is read. Raises `TypeError` for a program of `torch.jit`."
     found: dict[Place, tuple[nn.Module, str, str, str]] = {}
     for prefix, part in modules.items():
         for path, module in part.named_modules(prefix=prefix):
@@ -337,6 +346,11 @@ def places(
             ]
             for name, tensor in held:
                 if id(tensor) in names:
+                    if isinstance(module, torch.jit.ScriptModule):
+                        raise TypeError(
+                            f"{path}.{name} is read by a program of torch.jit, past any mask: give the network as it was before "
+                            "`torch.jit.trace` or `script`, and make a program of a task's `export`"
+                        )
                     redirect(module, name)
                     found[id(module), name] = module, path, name, names[id(tensor)]
     return found
@@ -349,32 +363,21 @@ if not hasattr(torch._C, "_current_graph_task_id"):
     )
 
 # %% ../nbs/method/13_views.ipynb #b8612e62
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    "The tensors in whatever a module gave."
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Mapping):
-        yield from _tensors(list(outputs.values()))
-    elif isinstance(outputs, (list, tuple)):
-        for part in outputs:
-            yield from _tensors(part)
-    elif dataclasses.is_dataclass(outputs):
-        yield from _tensors(list(vars(outputs).values()))
-
-
 def remember(
     view: View,  # that was looked through
     outputs: Any,  # tensors, or what holds them, that came of it
 ) -> None:
-    "Let the backward pass from these outputs find the view again, if it calls a module once more."
+    "Let the backward pass from these outputs find the view again, if it calls a module once more. Raises as `Watch.done` does."
     if torch.compiler.is_compiling():
         return  # a compiled network repeats nothing behind our back
+    if view.watch is not None:
+        view.watch.done(outputs)
     masks, own = view.masks, view.own
 
     def tell(grad: Tensor) -> None:
         _NOW.again = torch._C._current_graph_task_id(), masks, own
 
-    for tensor in _tensors(outputs):
+    for tensor in tensors(outputs):
         if tensor.grad_fn is not None:
             tensor.register_hook(tell)
 

@@ -29,6 +29,7 @@ OF_OTHERS = {
     "bytask.py": {"_buffers", "_non_persistent_buffers_set"},
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
+    "fitting.py": {"_python_dispatch"},
     "subnets.py": {"_parameters", "_modules"},
     "views.py": {"_C", "_cdata", "_current_graph_task_id", "_flat_weights_names", "_use_count"},
 }

@@ -350,6 +350,154 @@ class TestParametrised:
         assert prunable(net) == ["0.weight"]
 
 
+class Past(nn.Module):
+    "Computes with a weight, or a private bias, that it does not read as an attribute."
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(4, 8) for _ in range(2)])
+        self.how, self.kept = how, [self.layers[0].weight]
+
+    def forward(self, x):
+        if self.how == "list":
+            return x @ self.kept[0].t() + self.layers[1](x)
+        if self.how == "parameters":
+            weight, *_ = self.layers[1].parameters()
+            return self.layers[0](x) + x @ weight.t()
+        if self.how == "bias":
+            *_, bias = self.layers[1].parameters()
+            return self.layers[0](x) + bias
+        if self.how == "norms":
+            return self.layers[0](x), sum(p.norm() for p in self.parameters())
+        parameters, _ = torch.func.stack_module_state(list(self.layers))
+        return torch.einsum("bi,eoi->bo", x, parameters["weight"])
+
+
+class TestPastAMask:
+    def masked(self, net, **options):
+        return SparseSharing(net, {t: Head() for t in "ab"}, masks_of(net), **options)
+
+    @pytest.mark.parametrize("how", ["list", "parameters", "bias", "norms"])
+    def test_it_is_refused_with_gradients(self, how):
+        model = self.masked(Past(how), private=True)
+        for _ in range(2):
+            with pytest.raises(
+                RuntimeError, match=r"whole of 'layers\.\d\.(weight|bias)', of which 'a'"
+            ):
+                model(torch.randn(5, 4), task="a")
+
+    @pytest.mark.parametrize("how", ["list", "parameters", "bias", "norms", "experts"])
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_it_is_refused_without(self, how, mode):
+        model = self.masked(Past(how), private=True)
+        if how == "experts":
+            model(torch.randn(5, 4), task="b")  # that copy has no graph
+        with mode(), pytest.raises(RuntimeError, match="whole of 'layers"):
+            model(torch.randn(5, 4), task="b")
+
+    def test_a_layer_that_is_skipped_is_no_sign(self):
+        class Skips(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8), nn.LSTM(8, 8)])
+
+            def forward(self, x, layers):
+                like = torch.zeros_like(self.get_parameter("layers.1.weight"))[0]
+                for i in layers:
+                    x = self.layers[i](x)
+                return like + (x[0] if isinstance(x, tuple) else x)
+
+        model, x = self.masked(Skips()), torch.randn(5, 4)
+        for layers in ([0], [0, 1], [0, 2], [0, 1, 2]):
+            for gradients in (True, False):
+                with torch.set_grad_enabled(gradients):
+                    model(x, layers, task="a"), model.encode(x, layers, task="b")
+
+    def test_nobody_looks_on_when_all_was_seen(self):
+        model, x = sparse(mlp)
+        assert model.view("a").watch is not None
+        model(x, task="a")
+        assert model.view("a").watch is None and model.view("b").watch is not None
+        with torch.no_grad():
+            assert model.view("a").watch is None
+        model.masks["a"] = model.masks["b"]
+        assert model.view("a").watch is not None
+
+    def test_a_buffer_that_is_new(self):
+        class Late(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear, self.other = nn.Linear(4, 8), nn.Identity()
+
+            def forward(self, x):
+                if not hasattr(self.other, "mean"):
+                    self.other.register_buffer("mean", x.mean(0))
+                return self.linear(x - self.other.mean)
+
+        x = torch.randn(5, 4)
+        with pytest.raises(RuntimeError, match="buffer 'other.mean'.*in the constructor"):
+            self.masked(Late())(x, task="a")
+        self.masked(Late(), shared_buffers=True)(x, task="a")
+        net = Late()
+        net(x)
+        self.masked(net)(x, task="a")
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+    def test_a_program_of_jit(self):
+        plain_net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        x = torch.randn(5, 4)
+        for net in (
+            torch.jit.script(plain_net),
+            torch.jit.trace(plain_net, x),
+            nn.Sequential(torch.jit.script(nn.Linear(4, 8)), nn.Linear(8, 8)),
+            nn.Sequential(nn.Linear(4, 8), torch.jit.script(nn.BatchNorm1d(8))),
+        ):
+            with pytest.raises(
+                TypeError, match=r"encoder\.[01]\..* is read by a program of torch.jit"
+            ):
+                self.masked(net)
+            HardSharing(net, {t: Head() for t in "ab"})(x, task="a")
+
+    def test_inside_a_transform(self):
+        "A gradient for each example."
+        model, x = sparse(mlp)
+        weights = {n: p.detach() for n, p in model.eval().named_parameters()}
+
+        def loss(weights, row):
+            return torch.func.functional_call(model, weights, (row[None],), {"task": "a"}).sum()
+
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+        model(x, task="a").sum().backward()
+        found = gradients(model)
+        assert all(torch.allclose(each[n].sum(0), g, atol=1e-5) for n, g in found.items())
+
+    def test_what_no_mask_can_be_laid_over(self):
+        wide = nn.Linear(4, 8, dtype=torch.complex128)
+        with pytest.raises(ValueError, match="'weight' is of torch.complex128.*complex64"):
+            self.masked(wide)
+        table = nn.Sequential(nn.Embedding(9, 4, sparse=True))
+        mask = Mask.ones(table, ["0.weight"])
+        with pytest.raises(ValueError, match="'0.weight' has sparse gradients.*sparse=False"):
+            SparseSharing(table, {"a": Head()}, {"a": mask})
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda m: nn.utils.parametrizations.weight_norm(m.encoder[0]),
+            lambda m: nn.utils.parametrizations.spectral_norm(m.encoder[0]),
+            lambda m: setattr(m, "encoder", torch.compile(m.encoder)),
+            lambda m: m.encoder.__setitem__(0, nn.Sequential(m.encoder[0])),
+        ],
+    )
+    def test_what_changes_a_network_afterwards(self, change):
+        model, x = sparse(mlp)
+        change(model)
+        with pytest.raises(RuntimeError, match="'0.weight' is masked for 'a'.*has it no more"):
+            model(x, task="a")
+
+
 class Grows(nn.Module):
     "Adds positions, from a table that is made anew when it is too short."
 

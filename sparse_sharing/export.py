@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .bytask import buffers
+
 # %% ../nbs/method/11_export.ipynb #2ada13ae
 PLAIN = (type(None), bool, int, float, str)  # defaults that a graph can write down
 
@@ -116,9 +118,12 @@ def exchange(
     own: nn.Module,  # holds parameters and buffers by the names that they have in the network
 ) -> None:
     "Put a task's own tensors into the network, wherever the ones that they stand for are read."
-    mine = dict([*own.named_parameters(), *own.named_buffers()])
-    tensors = dict([*network.named_parameters(), *network.named_buffers()])
-    by_id = {id(tensors[name]): tensor for name, tensor in mine.items()}
+    mine = dict(own.named_parameters()) | buffers(own)
+    tensors = dict(network.named_parameters()) | buffers(network)
+    by_id = {id(tensors[n]): tensor for n, tensor in mine.items() if tensors[n] is not None}
+    for name in [name for name in mine if tensors[name] is None]:
+        path, _, last = name.rpartition(".")
+        setattr(network.get_submodule(path), last, mine[name])
     for module in network.modules():
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .bytask import ByTask, tree
+from .bytask import ByTask, buffers, saved, tree
 from .export import cross_stitched, exchange, headed, stacked, write_zeros
+from .fitting import check_mask
 from .masks import Mask, union
 from .persistence import Stored
 from .several import listed, several
-from .subnets import check_mask
 from .views import plain, remember
 
 # %% ../nbs/method/01_sharing.ipynb #9546d271
@@ -197,7 +197,7 @@ class SparseSharing(HardSharing):
         self.private = self._private_names(private, next(iter(masks.values())))
         self.shared_buffers = shared_buffers
         if copies := {task: self._copies() for task in self.tasks if self._copies()}:
-            self.own = ByTask({task: tree(c, encoder.state_dict()) for task, c in copies.items()})
+            self.own = ByTask({task: tree(c, saved(encoder)) for task, c in copies.items()})
         with torch.no_grad():
             for task in self.tasks:
                 self.view(task)
@@ -217,12 +217,13 @@ class SparseSharing(HardSharing):
                 raise ValueError(f"{name!r} cannot be private: it {reason}")
         return names
 
-    def _copies(self) -> dict[str, Tensor]:
+    def _copies(self) -> dict[str, Tensor | None]:
         "Copies of the encoder's tensors for a task."
-        encoder = self.encoder
-        copies: dict[str, Tensor] = {n: deepcopy(encoder.get_parameter(n)) for n in self.private}
+        copies: dict[str, Tensor | None] = {}
+        copies |= {name: deepcopy(self.encoder.get_parameter(name)) for name in self.private}
         if not self.shared_buffers:
-            copies |= {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+            for name, buffer in buffers(self.encoder).items():
+                copies[name] = None if buffer is None else buffer.clone()
         return copies
 
     def add_task(
@@ -241,7 +242,7 @@ class SparseSharing(HardSharing):
         super().add_task(task, head, keep=keep)
         self.masks[task] = mask
         if hasattr(self, "own"):
-            self.own.add(task, tree(self._copies(), self.encoder.state_dict()))
+            self.own.add(task, tree(self._copies(), saved(self.encoder)))
 
     def _arguments(self) -> dict[str, Any]:
         return {"private": list(self.private), "shared_buffers": self.shared_buffers}

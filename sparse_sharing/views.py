@@ -7,15 +7,16 @@ __all__ = ['WHOLE', 'Place', 'as_bits', 'keep_bits', 'holders', 'lay', 'masked',
            'remember']
 
 # %% ../nbs/method/13_views.ipynb #a415a15a
-import dataclasses
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .fitting import Watch, tensors
 
 # %% ../nbs/method/13_views.ipynb #bfb9a06a
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes -> whole numbers
@@ -138,6 +139,8 @@ class Rooms:
         count = getattr(torch._C, "_storage_Use_Count", None)
         if weight.device.type != "cpu" or weight.numel() < self.SMALL or count is None:
             return None
+        if torch.is_inference_mode_enabled():
+            return None  # such memory could never be written to again
         rooms: list[Tensor] = self._here.__dict__.setdefault(str(id(weight)), [])
         for room in rooms:
             fits = (room.shape, room.dtype) == (weight.shape, weight.dtype)
@@ -162,9 +165,11 @@ class View:
         ],  # place -> parameter, and its mask as bits, or bool
         own: Mapping[Place, tuple[nn.Module, str]],  # place -> module and name of what is seen
         rooms: Rooms,  # memory for masked weights
+        watch: Watch | None = None,  # who looks on, in a first call
     ):
-        self.masks, self.own, self.rooms = masks, own, rooms
-        self.shown: dict[Place, Tensor] = {}  # as long as someone looks through it
+        self.masks, self.own, self.rooms, self.watch = masks, own, rooms, watch
+        self.shown: dict[Place, Any] = {}  # as long as someone looks through it
+        self.changed: dict[int, dict[str, str]] = {}  # `id` of a module -> see `note`
 
     def __enter__(self) -> "View":
         self.before = getattr(_NOW, "view", None)
@@ -176,26 +181,90 @@ class View:
             self.shown[place] = by_weight[id(weight)]
         for place, (holder, name) in self.own.items():
             self.shown[place] = getattr(holder, name)
+        if self.watch is not None and any(_in_transform(w) for w, _ in self.masks.values()):
+            self.watch = None
+        self.mode = None if self.watch is None or self.watch.gradients else self.watch
+        if self.mode is not None:
+            self.mode.__enter__()
         _NOW.view = self
         return self
 
     def __exit__(self, *error: object) -> None:
         _NOW.view = self.before
         self.shown = {}
+        if self.mode is not None:
+            self.mode.__exit__(*error)
+
+    def note(
+        self,
+        module: nn.Module,  # that changes something while we look
+        **what: str,  # `buffer` or `number`: its name
+    ) -> None:
+        "Raises `TypeError` if a module changes both, of which each task has the one and all share the other."
+        changed = self.changed.setdefault(id(module), {})
+        changed.update(what)
+        if len(changed) == 2:
+            raise TypeError(
+                f"a {type(module).__name__} changes its buffer {changed['buffer']!r} and its number {changed['number']!r} "
+                "in one call: each task has that buffer for itself, but all of them share the number, which would soon "
+                "be wrong for some. Make the number a buffer, too, or let tasks share buffers (`shared_buffers=True`)"
+            )
 
 # %% ../nbs/method/13_views.ipynb #5ab94faa
+def _called_again() -> bool:
+    "Whether a backward pass is running, which calls modules again."
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0
+
+
 def _reading(name: str) -> property:
     def read(module: nn.Module) -> Any:
         view = getattr(_NOW, "view", None)
-        if view is not None:
-            seen = view.shown.get((id(module), name))
-        elif torch.compiler.is_compiling() or torch._C._current_graph_task_id() < 0:
-            seen = None
-        else:  # a backward pass calls the module again
-            seen = _read_again(module, name)
-        return module.__getattr__(name) if seen is None else seen
+        if view is None and _called_again():
+            return _read_again(module, name)
+        place = (id(module), name)
+        if view is not None and place in view.shown:
+            return view.shown[place]  # which may be None, as a buffer may
+        return module.__getattr__(name)
 
     return property(read)
+
+# %% ../nbs/method/13_views.ipynb #e26a1562
+def _read_list(module: Any) -> Any:
+    if getattr(_NOW, "view", None) is None and not _called_again():
+        return vars(module)["_flat_weights"]
+    return [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def _write_list(module: Any, weights: list[Tensor | None]) -> None:
+    if getattr(_NOW, "view", None) is None and not _called_again():
+        vars(module)["_flat_weights"] = weights
+
+# %% ../nbs/method/13_views.ipynb #7f80b041
+def _write_own(
+    module: nn.Module, name: str, value: Any, persistent: bool | None = None
+) -> bool:  # whether it is a task's own buffer
+    "Give a task's own buffer another value, or make it anew."
+    view, place = getattr(_NOW, "view", None), (id(module), name)
+    if view is None or place not in view.own:
+        return False
+    holder, inner = view.own[place]
+    if persistent is None:
+        setattr(holder, inner, value)
+    else:
+        holder.register_buffer(inner, value, persistent)
+    view.shown[place] = getattr(holder, inner)
+    view.note(module, buffer=name)
+    return True
+
+
+def _note_number(module: nn.Module, name: str, value: Any) -> None:
+    "Tell the view of a number that is no buffer, and gets another value."
+    view, before = getattr(_NOW, "view", None), vars(module).get(name)
+    if view is None or torch.compiler.is_compiling() or not isinstance(before, (int, float)):
+        return
+    whole = isinstance(value, Tensor) and value.dim() == 0 and not value.is_floating_point()
+    if (whole or isinstance(value, (int, float))) and value != before:
+        view.note(module, number=name)
 
 # %% ../nbs/method/13_views.ipynb #1e5e16c7
 @cache
@@ -203,13 +272,8 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
     "A class like `kind`, in which these names are read through the view."
 
     def write(module: nn.Module, name: str, value: Any) -> None:
-        view = getattr(_NOW, "view", None)
-        place = (id(module), name)
-        if view is not None and place in view.own:  # a task's own buffer is given another value
-            holder, inner = view.own[place]
-            setattr(holder, inner, value)
-            view.shown[place] = getattr(holder, inner)
-        else:
+        if not _write_own(module, name, value):
+            _note_number(module, name, value)
             try:
                 kind.__setattr__(module, name, value)
             except AttributeError as error:
@@ -217,15 +281,24 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
                     raise
                 raise TypeError(
                     f"{name!r} of a {kind.__name__} is masked, or a task's own, and something puts a tensor in its "
-                    "place that is no parameter, as FullyShardedDataParallel does: use DistributedDataParallel"
+                    "place that is no parameter, as FullyShardedDataParallel does (use DistributedDataParallel), and `torch.nn.utils.weight_norm` (apply it first)"
                 ) from error
+
+    def make(module: nn.Module, name: str, tensor: Any, persistent: bool = True) -> None:
+        if not _write_own(module, name, tensor, persistent):
+            kind.register_buffer(module, name, tensor, persistent)
 
     def reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
         return _blank, (kind, names), *kind.__reduce_ex__(module, protocol)[2:]  # type: ignore[misc]
 
     about = dict(__module__=kind.__module__, __qualname__=kind.__qualname__, __doc__=kind.__doc__)
-    methods = dict(__setattr__=write, __reduce_ex__=reduce, _plain_class=kind, _seen_names=names)
-    return type(kind.__name__, (kind,), {n: _reading(n) for n in names} | methods | about)
+    methods = dict(__setattr__=write, register_buffer=make, __reduce_ex__=reduce)
+    marks = dict(_plain_class=kind, _seen_names=names)
+    lists = (
+        {"_flat_weights": property(_read_list, _write_list)} if issubclass(kind, nn.RNNBase) else {}
+    )
+    seen = {name: _reading(name) for name in names}
+    return type(kind.__name__, (kind,), seen | lists | methods | marks | about)
 
 
 def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:
@@ -263,7 +336,7 @@ def places(
 ) -> dict[
     Place, tuple[nn.Module, str, str, str]
 ]:  # -> module, its name, name in it, what it is called
-    "Every module and name under which a tensor is read."
+    "Every module and name under which a tensor is read. Raises `TypeError` for a program of `torch.jit`."
     found: dict[Place, tuple[nn.Module, str, str, str]] = {}
     for prefix, part in modules.items():
         for path, module in part.named_modules(prefix=prefix):
@@ -273,6 +346,11 @@ def places(
             ]
             for name, tensor in held:
                 if id(tensor) in names:
+                    if isinstance(module, torch.jit.ScriptModule):
+                        raise TypeError(
+                            f"{path}.{name} is read by a program of torch.jit, past any mask: give the network as it was before "
+                            "`torch.jit.trace` or `script`, and make a program of a task's `export`"
+                        )
                     redirect(module, name)
                     found[id(module), name] = module, path, name, names[id(tensor)]
     return found
@@ -285,37 +363,26 @@ if not hasattr(torch._C, "_current_graph_task_id"):
     )
 
 # %% ../nbs/method/13_views.ipynb #b8612e62
-def _tensors(outputs: Any) -> Iterator[Tensor]:
-    "The tensors in whatever a module gave."
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Mapping):
-        yield from _tensors(list(outputs.values()))
-    elif isinstance(outputs, (list, tuple)):
-        for part in outputs:
-            yield from _tensors(part)
-    elif dataclasses.is_dataclass(outputs):
-        yield from _tensors(list(vars(outputs).values()))
-
-
 def remember(
     view: View,  # that was looked through
     outputs: Any,  # tensors, or what holds them, that came of it
 ) -> None:
-    "Let the backward pass from these outputs find the view again, if it calls a module once more."
+    "Let the backward pass from these outputs find the view again, if it calls a module once more. Raises as `Watch.done` does."
     if torch.compiler.is_compiling():
         return  # a compiled network repeats nothing behind our back
+    if view.watch is not None:
+        view.watch.done(outputs)
     masks, own = view.masks, view.own
 
     def tell(grad: Tensor) -> None:
         _NOW.again = torch._C._current_graph_task_id(), masks, own
 
-    for tensor in _tensors(outputs):
+    for tensor in tensors(outputs):
         if tensor.grad_fn is not None:
             tensor.register_hook(tell)
 
 
-def _read_again(module: nn.Module, name: str) -> Tensor | None:
+def _read_again(module: nn.Module, name: str) -> Any:
     "What a module sees that is called in a backward pass. Raises `RuntimeError` if nobody can tell."
     again = getattr(_NOW, "again", None)
     if again is None or again[0] != torch._C._current_graph_task_id():
@@ -328,6 +395,5 @@ def _read_again(module: nn.Module, name: str) -> Tensor | None:
     place = (id(module), name)
     if place in own:
         holder, inner = own[place]
-        seen: Tensor = getattr(holder, inner)
-        return seen
-    return masked(*masks[place]) if place in masks else None
+        return getattr(holder, inner)
+    return masked(*masks[place]) if place in masks else module.__getattr__(name)

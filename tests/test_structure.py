@@ -26,10 +26,12 @@ MEETING = {"tagging.tagger": {"persistence", "sharing"}}
 
 # Private names that are not the package's: each is PyTorch's, but for the first one.
 OF_OTHERS = {
+    "bytask.py": {"_buffers", "_non_persistent_buffers_set"},
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
-    "subnets.py": {"_parameters"},
-    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_use_count"},
+    "fitting.py": {"_python_dispatch"},
+    "subnets.py": {"_parameters", "_modules"},
+    "views.py": {"_C", "_cdata", "_current_graph_task_id", "_flat_weights_names", "_use_count"},
 }
 
 

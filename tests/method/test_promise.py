@@ -76,6 +76,17 @@ class TestOneNetworkInManyShapes:
         model.encoder[0] = nn.Linear(4, 7)
         assert torch.equal(model.eval()(x, task="a"), by_hand(model.eval(), "a")(x))
 
+    def test_an_exchanged_module_leaves_each_task_its_statistics(self):
+        "As SyncBatchNorm does, which the first line of a script for many processes puts in."
+        model, x = model_of(encoder(["linear", "norm"])), rows().detach()
+        for sign, task in ((1, "a"), (-1, "b")):
+            model.train()(sign * x + 5, task=task)
+        before = {t: model.eval()(x, task=t) for t in "ab"}
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        assert isinstance(model.encoder.layers[1], nn.SyncBatchNorm)
+        assert all(torch.allclose(model(x, task=t), y, atol=1e-6) for t, y in before.items())
+        assert not torch.allclose(*before.values(), atol=1e-3)
+
     def test_threads_do_not_see_each_other(self):
         model, x = model_of(encoder(["linear", "linear"])), rows()
         wanted = {t: model.eval()(x, task=t) for t in "ab"}
@@ -89,6 +100,39 @@ class TestOneNetworkInManyShapes:
         threads = [threading.Thread(target=work, args=(t,)) for t in "ab"]
         [t.start() for t in threads], [t.join() for t in threads]
         assert not wrong
+
+    @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+    def test_threads_that_go_through_one_recurrent_layer(self, kind):
+        "One thread goes all the way through while another one has begun."
+        torch.manual_seed(0)
+        net, x = kind(8, 8, bidirectional=True), torch.randn(3, 4, 8)
+        model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, masks_of(net)).eval()
+        wanted = {t: model(x, task=t)[0] for t in "ab"}
+        other, update = [], net._update_flat_weights
+
+        def slowly():
+            update()
+            if not other:
+                other.append(threading.Thread(target=model, args=(x,), kwargs={"task": "b"}))
+                other[0].start(), other[0].join()
+
+        vars(net)["_update_flat_weights"] = slowly
+        assert torch.equal(model(x, task="a")[0], wanted["a"]) and other
+        assert torch.equal(model(x, task="b")[0], wanted["b"])
+        assert all(
+            w is getattr(net, n)
+            for w, n in zip(net._flat_weights, net._flat_weights_names, strict=True)
+        )
+
+    def test_training_after_inference_mode(self):
+        torch.manual_seed(0)
+        net, x = nn.Sequential(nn.Linear(80, 80), nn.Tanh(), nn.Linear(80, 8)), torch.randn(4, 80)
+        model = SparseSharing(net, {t: Head() for t in "ab"}, masks_of(net))
+        with torch.inference_mode():
+            wanted = model(x, task="a")
+        for task in "ab":
+            model(x, task=task).sum().backward()
+        assert torch.equal(model(x, task="a"), wanted) and net[0].weight.grad.any()
 
     def test_copies_and_pickles(self):
         model, x = sparse(mlp)
@@ -304,6 +348,188 @@ class TestParametrised:
     def test_frozen_weights(self):
         net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).requires_grad_(False))
         assert prunable(net) == ["0.weight"]
+
+
+class Past(nn.Module):
+    "Computes with a weight, or a private bias, that it does not read as an attribute."
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(4, 8) for _ in range(2)])
+        self.how, self.kept = how, [self.layers[0].weight]
+
+    def forward(self, x):
+        if self.how == "list":
+            return x @ self.kept[0].t() + self.layers[1](x)
+        if self.how == "parameters":
+            weight, *_ = self.layers[1].parameters()
+            return self.layers[0](x) + x @ weight.t()
+        if self.how == "bias":
+            *_, bias = self.layers[1].parameters()
+            return self.layers[0](x) + bias
+        if self.how == "norms":
+            return self.layers[0](x), sum(p.norm() for p in self.parameters())
+        parameters, _ = torch.func.stack_module_state(list(self.layers))
+        return torch.einsum("bi,eoi->bo", x, parameters["weight"])
+
+
+class TestPastAMask:
+    def masked(self, net, **options):
+        return SparseSharing(net, {t: Head() for t in "ab"}, masks_of(net), **options)
+
+    @pytest.mark.parametrize("how", ["list", "parameters", "bias", "norms"])
+    def test_it_is_refused_with_gradients(self, how):
+        model = self.masked(Past(how), private=True)
+        for _ in range(2):
+            with pytest.raises(
+                RuntimeError, match=r"whole of 'layers\.\d\.(weight|bias)', of which 'a'"
+            ):
+                model(torch.randn(5, 4), task="a")
+
+    @pytest.mark.parametrize("how", ["list", "parameters", "bias", "norms", "experts"])
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_it_is_refused_without(self, how, mode):
+        model = self.masked(Past(how), private=True)
+        if how == "experts":
+            model(torch.randn(5, 4), task="b")  # that copy has no graph
+        with mode(), pytest.raises(RuntimeError, match="whole of 'layers"):
+            model(torch.randn(5, 4), task="b")
+
+    def test_a_layer_that_is_skipped_is_no_sign(self):
+        class Skips(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8), nn.LSTM(8, 8)])
+
+            def forward(self, x, layers):
+                like = torch.zeros_like(self.get_parameter("layers.1.weight"))[0]
+                for i in layers:
+                    x = self.layers[i](x)
+                return like + (x[0] if isinstance(x, tuple) else x)
+
+        model, x = self.masked(Skips()), torch.randn(5, 4)
+        for layers in ([0], [0, 1], [0, 2], [0, 1, 2]):
+            for gradients in (True, False):
+                with torch.set_grad_enabled(gradients):
+                    model(x, layers, task="a"), model.encode(x, layers, task="b")
+
+    def test_nobody_looks_on_when_all_was_seen(self):
+        model, x = sparse(mlp)
+        assert model.view("a").watch is not None
+        model(x, task="a")
+        assert model.view("a").watch is None and model.view("b").watch is not None
+        with torch.no_grad():
+            assert model.view("a").watch is None
+        model.masks["a"] = model.masks["b"]
+        assert model.view("a").watch is not None
+
+    def test_a_buffer_that_is_new(self):
+        class Late(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear, self.other = nn.Linear(4, 8), nn.Identity()
+
+            def forward(self, x):
+                if not hasattr(self.other, "mean"):
+                    self.other.register_buffer("mean", x.mean(0))
+                return self.linear(x - self.other.mean)
+
+        x = torch.randn(5, 4)
+        with pytest.raises(RuntimeError, match="buffer 'other.mean'.*in the constructor"):
+            self.masked(Late())(x, task="a")
+        self.masked(Late(), shared_buffers=True)(x, task="a")
+        net = Late()
+        net(x)
+        self.masked(net)(x, task="a")
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+    def test_a_program_of_jit(self):
+        plain_net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        x = torch.randn(5, 4)
+        for net in (
+            torch.jit.script(plain_net),
+            torch.jit.trace(plain_net, x),
+            nn.Sequential(torch.jit.script(nn.Linear(4, 8)), nn.Linear(8, 8)),
+            nn.Sequential(nn.Linear(4, 8), torch.jit.script(nn.BatchNorm1d(8))),
+        ):
+            with pytest.raises(
+                TypeError, match=r"encoder\.[01]\..* is read by a program of torch.jit"
+            ):
+                self.masked(net)
+            HardSharing(net, {t: Head() for t in "ab"})(x, task="a")
+
+    def test_inside_a_transform(self):
+        "A gradient for each example."
+        model, x = sparse(mlp)
+        weights = {n: p.detach() for n, p in model.eval().named_parameters()}
+
+        def loss(weights, row):
+            return torch.func.functional_call(model, weights, (row[None],), {"task": "a"}).sum()
+
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+        model(x, task="a").sum().backward()
+        found = gradients(model)
+        assert all(torch.allclose(each[n].sum(0), g, atol=1e-5) for n, g in found.items())
+
+    def test_what_no_mask_can_be_laid_over(self):
+        wide = nn.Linear(4, 8, dtype=torch.complex128)
+        with pytest.raises(ValueError, match="'weight' is of torch.complex128.*complex64"):
+            self.masked(wide)
+        table = nn.Sequential(nn.Embedding(9, 4, sparse=True))
+        mask = Mask.ones(table, ["0.weight"])
+        with pytest.raises(ValueError, match="'0.weight' has sparse gradients.*sparse=False"):
+            SparseSharing(table, {"a": Head()}, {"a": mask})
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda m: nn.utils.parametrizations.weight_norm(m.encoder[0]),
+            lambda m: nn.utils.parametrizations.spectral_norm(m.encoder[0]),
+            lambda m: setattr(m, "encoder", torch.compile(m.encoder)),
+            lambda m: m.encoder.__setitem__(0, nn.Sequential(m.encoder[0])),
+        ],
+    )
+    def test_what_changes_a_network_afterwards(self, change):
+        model, x = sparse(mlp)
+        change(model)
+        with pytest.raises(RuntimeError, match="'0.weight' is masked for 'a'.*has it no more"):
+            model(x, task="a")
+
+
+class Grows(nn.Module):
+    "Adds positions, from a table that is made anew when it is too short."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 8)
+        self.grow(4)
+
+    def grow(self, length):
+        table = torch.arange(length * 4.0).view(length, 4)
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, x):
+        if len(x) > len(self.table):
+            self.grow(len(x))
+        return self.linear(x + self.table[: len(x)])
+
+
+class First(nn.Module):
+    "Takes away the mean of its first batch."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 8)
+        self.register_buffer("mean", None)
+
+    def forward(self, x):
+        if self.mean is None:
+            self.mean = x.mean(0)
+        return self.linear(x - self.mean)
 
 
 OPTIMIZERS = {
@@ -556,6 +782,63 @@ class TestBuffersAndBiases:
         model(x, task="a"), model(x, task="a")
         assert model.own["a"].mean.tolist() == [0.75] * 4
         assert not model.own["b"].mean.any() and not net.mean.any()
+
+    def test_a_buffer_that_is_made_anew(self):
+        "Positions grow with the longest text of a task."
+        net, x = Grows(), torch.randn(9, 4)
+        model = SparseSharing(net, {t: Head() for t in "ab"}, dict.fromkeys("ab", Mask.ones(net)))
+        assert torch.equal(
+            model.encode(x, task="a"), Grows.forward(deepcopy(plain(deepcopy(net))), x)
+        )
+        sizes = [len(t.table) for t in (model.own["a"], model.own["b"], net)]
+        assert sizes == [9, 4, 4] and "own.a.table" not in model.state_dict()
+        assert model.encode(x, task="b").shape == (9, 8) and len(model.own["b"].table) == 9
+
+    def test_a_buffer_that_is_empty_at_first(self):
+        net, x = First(), torch.randn(5, 4)
+        masks = dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, {t: Head() for t in "ab"}, masks)
+        model(x + 10, task="a"), model(x, task="b")
+        assert net.mean is None and torch.equal(model.own["b"].mean, x.mean(0))
+        copy = deepcopy(model)
+        for task in "ab":
+            wanted = model(x, task=task)
+            assert torch.equal(model.export(task)(x), wanted)
+            assert torch.equal(copy(x, task=task), wanted)
+        assert "own.a.mean" in model.state_dict() and "encoder.mean" not in model.state_dict()
+
+    def test_a_buffer_that_is_emptied(self):
+        class Forgets(First):
+            def forward(self, x):
+                self.mean = None
+                return super().forward(x)
+
+        net, x = Forgets(), torch.randn(5, 4)
+        net.mean = torch.full((4,), 7.0)
+        model = SparseSharing(net, {"a": Head()}, {"a": Mask.ones(net)})
+        assert torch.equal(model.encode(x, task="a"), net.linear(x - x.mean(0)))
+        assert net.mean.tolist() == [7] * 4
+
+    @pytest.mark.parametrize("buffer_first", [True, False])
+    def test_a_number_that_goes_with_a_buffer(self, buffer_first):
+        class Counts(Grows):
+            length = 0
+
+            def forward(self, x):
+                if not buffer_first:
+                    self.length = len(x)
+                output = super().forward(x)
+                self.length = len(x)
+                return output
+
+        net, heads = Counts(), {t: Head() for t in "ab"}
+        net.length, masks = 0, dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, heads, masks)
+        assert model.encode(torch.randn(3, 4), task="a").shape == (3, 8)
+        with pytest.raises(TypeError, match="'table' and its number 'length'.*shared_buffers"):
+            model(torch.randn(6, 4), task="a")
+        shared = SparseSharing(Counts(), heads, masks, shared_buffers=True)
+        assert shared.encode(torch.randn(7, 4), task="a").shape == (7, 8)
 
     def test_what_cannot_be_private(self):
         net = mlp()[0]

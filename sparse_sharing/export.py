@@ -29,15 +29,19 @@ def _inputs(
     "The arguments of a module as inputs of a graph. Raises `TypeError` if they have no names."
     by_place: list[fx.Node] = []
     by_name: dict[str, Any] = {}
+    optional = False  # whether an argument came that may be left out
     for parameter in inspect.signature(module.forward).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             raise TypeError(
                 f"{type(module).__name__}.forward takes *{parameter.name}: to be exported, it must name its arguments"
             )
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
-            node = graph.placeholder(parameter.name)
+            # After one that may be left out, Python wants a default: that of a keyword is None.
+            default = {"default_value": None} if optional else {}
+            node = graph.placeholder(parameter.name, **default)
         elif isinstance(parameter.default, PLAIN):
             node = graph.placeholder(parameter.name, default_value=parameter.default)
+            optional = True
         else:
             continue  # left at its default
         if parameter.kind is parameter.POSITIONAL_ONLY:

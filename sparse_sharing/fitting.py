@@ -166,7 +166,7 @@ class Watch(TorchDispatchMode):
                 found.add(id(getattr(before[0], "variable", None)))
                 continue
             leaf = getattr(node, "variable", None)  # at the end of the graph
-            if id(leaf) in self.whole:
+            if leaf is not None and id(leaf) in self.whole:
                 raise self._past(leaf)
             rest += before
         return found

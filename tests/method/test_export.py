@@ -54,6 +54,25 @@ class TestExport:
         for task in model.tasks:
             assert same(model.export(task)(inputs), model(inputs, task=task))
 
+    def test_a_keyword_that_has_to_be_given_after_one_that_need_not(self):
+        class Scales(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(4, 8)
+
+            def forward(self, x, mask=None, *, scale, shift=0.0):
+                y = self.linear(x) * scale + shift
+                return y if mask is None else y * mask
+
+        net, x = Scales(), torch.randn(3, 4)
+        model = SparseSharing(net, {"a": nn.Linear(8, 2)}, {"a": Mask.ones(net)})
+        module, mask = model.export("a"), torch.tensor([[1.0], [0], [1]])
+        options = dict(scale=2.0, shift=1.0)
+        assert same(module(x, scale=2.0), model(x, scale=2.0, task="a"))
+        assert same(module(x, mask, **options), model(x, mask, **options, task="a"))
+        with pytest.raises(TypeError):
+            module(x)
+
     def test_it_is_a_copy(self):
         model, inputs = linear_net()
         module, wanted = model.export("a"), model(inputs, task="a")

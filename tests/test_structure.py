@@ -28,6 +28,7 @@ MEETING = {"tagging.tagger": {"persistence", "sharing"}}
 OF_OTHERS = {
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
+    "several.py": {"_version"},
     "subnets.py": {"_parameters"},
     "views.py": {"_C", "_cdata", "_current_graph_task_id", "_use_count"},
 }

@@ -7,12 +7,13 @@ __all__ = ['Combiner', 'task_gradients', 'joint_step', 'pcgrad']
 
 # %% ../nbs/method/08_joint.ipynb #c6297b7d
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .optim import subnet_step
+from .optim import processes_of, reach_of, subnet_step
 from .sharing import Sharing, find_sharing
 from .views import keep_bits
 
@@ -36,6 +37,31 @@ def task_gradients(
         }
     return gradients
 
+# %% ../nbs/method/08_joint.ipynb #08proc01
+def _average(
+    model: Sharing,
+    gradients: Mapping[str, dict[Tensor, Tensor]],  # changed
+    group: Any,  # of processes
+) -> None:
+    "The mean of each gradient over processes. One that only some of them have is 0 in the others."
+    size = torch.distributed.get_world_size(group)
+    places = [(task, p) for task in gradients for p in model.trainable(task) if p.requires_grad]
+    kinds = torch.zeros(len(places), dtype=torch.long, device=places[0][1].device)
+    for i, (task, p) in enumerate(places):
+        if p in gradients[task]:
+            kinds[i] = 2 if gradients[task][p].is_sparse else 1
+    torch.distributed.all_reduce(kinds, torch.distributed.ReduceOp.MAX, group)
+    before = {task: dict(found) for task, found in gradients.items()}
+    for found in gradients.values():
+        found.clear()
+    for (task, p), kind in zip(places, kinds.tolist(), strict=True):
+        if kind:
+            grad = before[task].get(p, torch.zeros_like(p))
+            grad = grad.to_sparse(1) if kind == 2 and not grad.is_sparse else grad
+            grad = (grad.coalesce() if kind == 2 else grad.contiguous()) / size
+            torch.distributed.all_reduce(grad, group=group)
+            gradients[task][p] = grad
+
 # %% ../nbs/method/08_joint.ipynb #ebd7b335
 Combiner = Callable[[Tensor], Tensor]  # (tasks, shared weights) -> (shared weights,)
 
@@ -49,18 +75,23 @@ def joint_step(
 ) -> None:
     """One step of several tasks: of each weight by the gradients of the tasks that keep it.
 
-    What no task of the step keeps stays as it is, to the last bit. Raises what `subnet_step` raises, and
-    `ValueError` for no loss or for a table with sparse gradients that a combiner should see.
+    What no task of the step keeps stays as it is, to the last bit. In several processes, gradients are averaged over them.
+    Raises what `subnet_step` raises, and `ValueError` for no loss or for a table with sparse gradients that a combiner
+    should see.
     """
     inner = find_sharing(model)
     if not losses:
         raise ValueError("no losses: give {task: loss}")
+    group = processes_of(model, inner)
     gradients = task_gradients(inner, losses)
+    if group is not None and torch.distributed.get_world_size(group) > 1:
+        reach_of(model, inner, tuple(losses))  # raises if another process steps for other tasks
+        _average(inner, gradients, group)
     for p in inner.parameters():
         own = [found[p] for found in gradients.values() if p in found]
         p.grad = sum(own[1:], own[0]) if own else None
     if combine is not None and len(losses) > 1:
-        _combine_shared(inner, gradients, combine)
+        _combine_shared(inner, gradients, combine, group)
     subnet_step(optimizer, model, *losses)
 
 # %% ../nbs/method/08_joint.ipynb #e93fa9f8
@@ -79,7 +110,7 @@ def _shared(
 
 
 def _combine_shared(
-    model: Sharing, gradients: Mapping[str, Mapping[Tensor, Tensor]], combine: Combiner
+    model: Sharing, gradients: Mapping[str, Mapping[Tensor, Tensor]], combine: Combiner, group: Any
 ) -> None:
     "Put what a combiner makes of the shared gradients in the place of their sum."
     places = _shared(model, gradients)
@@ -94,6 +125,9 @@ def _combine_shared(
         for found in gradients.values()
     ]
     combined = combine(torch.stack(rows))
+    if group is not None:
+        combined = combined.contiguous()
+        torch.distributed.broadcast(combined, torch.distributed.get_global_rank(group, 0), group)
     parts = combined.split([int(kept.sum()) for kept in places.values()])
     for (p, kept), part in zip(places.items(), parts, strict=True):
         assert p.grad is not None

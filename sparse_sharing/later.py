@@ -8,7 +8,7 @@ __all__ = ['Reach', 'Protecting']
 # %% ../nbs/method/09_later.ipynb #129646d8
 from collections.abc import Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .subnets import Subnets
 
@@ -50,27 +50,49 @@ class Protecting(Subnets):
     ) -> None:
         """From now on, a step of one task changes nothing that the others compute with, to the last bit.
 
-        Raises `KeyError` for an unknown task, and `ValueError` if they share buffers, such as running statistics, which are
-        changed by every forward pass in training.
+        Raises `KeyError` for an unknown task, and `ValueError` if they share what a forward pass in training changes:
+        buffers, such as running statistics, and tables with `max_norm`.
         """
         if self.known(against) in tasks:
             raise ValueError(f"{against!r} cannot be protected against itself")
-        self.check_kept(tasks, self.home(against))
+        self.check_kept(tasks, self.home(against), *self.parts(against))
         self.protected[against] = (*self.protected.get(against, ()), *tasks)
 
     def check_kept(
         self,
         tasks: Iterable[str],  # that shall stay as they are
         home: str,  # the module that encodes for another task, which is to be trained
+        *parts: nn.Module,  # what else that task uses, such as its head
     ) -> None:
         "Raises what `protect` raises."
-        homes = [self.home(self.known(task)) for task in tasks]
-        buffers = [name for name, _ in self.get_submodule(home).named_buffers()]
-        if buffers and home in homes and not hasattr(self, "own"):
-            raise ValueError(
-                f"the tasks share {buffers[0]!r}, which a forward pass in training may change: take SparseSharing with "
-                "buffers of each task's own"
-            )
+        mine = self._moving(self.get_submodule(home), *parts)
+        theirs: set[Tensor] = set()
+        for task in tasks:
+            theirs |= self._moving(self.encoder_of(self.known(task)), *self.parts(task))
+        for name, tensor in [*self.named_buffers(), *self.named_parameters()]:
+            if tensor in mine and tensor in theirs:
+                raise ValueError(
+                    f"the tasks share {name.removeprefix(f'{home}.')!r}, which a forward pass in training may change: take "
+                    "SparseSharing with buffers of each task's own, heads that share none, and tables without `max_norm`"
+                )
+
+    def _moving(self, *parts: nn.Module) -> set[Tensor]:
+        "What a forward pass through modules may change: buffers, and tables whose rows are kept short."
+        found: set[Tensor] = set()
+        for module in (inner for part in parts for inner in part.modules()):
+            found |= set(module.buffers(recurse=False))
+            if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+                found.add(module.get_parameter("weight"))
+        for task in (
+            self.tasks
+        ):  # a task reads what its mask leaves, or a copy of its own, in place of these
+            encoder, own = self.encoder_of(task), nn.Module()
+            own = self.own[task] if hasattr(self, "own") else own
+            names = {n for n, _ in [*own.named_buffers(), *own.named_parameters()]}
+            names |= set(self.masks.get(task, {}))
+            tensors = [*encoder.named_buffers(), *encoder.named_parameters()]
+            found -= {tensor for n, tensor in tensors if n in names}
+        return found
 
     def trainable(
         self,

@@ -30,6 +30,7 @@ OF_OTHERS = {
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
     "fitting.py": {"_python_dispatch"},
+    "several.py": {"_version"},
     "subnets.py": {"_parameters", "_modules"},
     "views.py": {"_C", "_cdata", "_current_graph_task_id", "_flat_weights_names", "_use_count"},
 }

@@ -196,6 +196,53 @@ class TestPCGrad:
         assert pcgrad(gradients).tolist() == [1.0, 2.0]
 
 
+def data_of(rank, make):
+    "What one of two processes has."
+    draw = torch.Generator().manual_seed(0)
+    rows = (
+        torch.randn(16, 4, generator=draw)
+        if make == "mlp"
+        else torch.randint(12, (3, 16), generator=draw)
+    )
+    return rows.tensor_split(2, dim=rows.shape.index(16))[rank]
+
+
+def in_a_process(rank, folder, make, combine):
+    "Three joint steps; what the parameters are then goes into a file."
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    try:
+        model, _ = sparse(ENCODERS[make])
+        whole = nn.parallel.DistributedDataParallel(model.eval(), find_unused_parameters=True)
+        optimizer = SubnetSGD(whole, 0.1)
+        for _ in range(3):
+            torch.manual_seed(rank)  # a combiner may draw at random
+            found = whole(data_of(rank, make), tasks=list(TASKS))
+            losses = {t: y.square().mean() for t, y in found.items()}
+            joint_step(optimizer, whole, losses, pcgrad if combine else None)
+        optimizer.flush()
+        torch.save(copied(model), f"{folder}/{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("make, combine", [("mlp", False), ("mlp", True), ("table", False)])
+def test_two_processes_are_one_with_both_halves(make, combine, tmp_path):
+    torch.multiprocessing.spawn(in_a_process, (str(tmp_path), make, combine), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert same(one, other)
+    model, _ = sparse(ENCODERS[make])
+    halves = [data_of(rank, make) for rank in range(2)]
+    rows, optimizer = torch.cat(halves, dim=halves[0].shape.index(8)), SubnetSGD(model.eval(), 0.1)
+    for _ in range(3):
+        torch.manual_seed(0)
+        joint_step(optimizer, model, losses_of(model, rows), pcgrad if combine else None)
+    optimizer.flush()
+    assert all(torch.allclose(one[n], p, atol=1e-5) for n, p in copied(model).items())
+
+
 def test_no_loss_and_an_unknown_task_are_refused():
     model, x = sparse(ENCODERS["mlp"])
     with pytest.raises(ValueError, match="no losses"):

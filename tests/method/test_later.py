@@ -173,6 +173,46 @@ class TestProtect:
             steps(again, inputs, SubnetSGD(again), "b")
             assert same(outputs(again, inputs, "a"), before)
 
+    def test_what_a_forward_pass_changes_is_not_shared(self):
+        "Running statistics of soft sharing and of heads, also beside private parameters, and tables with a largest norm."
+        soft, inputs = any_way("soft")
+        with pytest.raises(ValueError, match="share 'stem.1.running_mean'"):
+            soft.protect("a", against="b")
+        trunk = nn.BatchNorm1d(8)
+        tops = {t: nn.Sequential(trunk, nn.Linear(8, 2)) for t in "ab"}
+        net = nn.Linear(4, 8)
+        heads = SparseSharing(net, tops, masks_of(net))
+        with pytest.raises(ValueError, match="share 'heads.a.0.running_mean'"):
+            heads.protect("a", against="b")
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        options = dict(private=True, shared_buffers=True)
+        shared = SparseSharing(net, built("mlp")[1], masks_of(net), **options)
+        with pytest.raises(ValueError, match="share '1.running_mean'"):
+            shared.protect("a", against="b")
+        net = nn.Sequential(nn.Embedding(6, 4, max_norm=1.0), nn.Linear(4, 8))
+        table = SparseSharing(net, built("mlp")[1], masks_of(net))
+        with pytest.raises(ValueError, match="share '0.weight'"):
+            table.add_task("c", Head(), keep="a")
+        with pytest.raises(ValueError, match="share '0.weight'"):
+            table.protect("a", against="b")
+        assert not any(m.protected for m in (soft, heads, shared, table))
+
+    def test_statistics_of_a_head_of_its_own_are_no_hindrance(self):
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        tops = {t: nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 2)) for t in "ab"}
+        model, inputs = SparseSharing(net, tops, masks_of(net)), torch.randn(6, 4)
+        model.protect("a", against="b")
+        before = outputs(model, inputs, "a")
+        steps(model, inputs, SubnetSGD(model), "b")
+        assert same(outputs(model, inputs, "a"), before)
+
+    def test_a_new_head_that_shares_statistics(self):
+        net, trunk = nn.Linear(4, 8), nn.BatchNorm1d(8)
+        tops = {"a": nn.Sequential(trunk, nn.Linear(8, 2))}
+        model = SparseSharing(net, tops, masks_of(net, tasks="a"))
+        with pytest.raises(ValueError, match="share 'heads.a.0.running_mean'"):
+            model.check_kept(["a"], "encoder", nn.Sequential(trunk, nn.Linear(8, 2)))
+
     def test_what_cannot_be(self):
         model, _ = sparse(mlp)
         with pytest.raises(KeyError, match="no task 'z'"):

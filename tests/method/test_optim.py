@@ -452,6 +452,220 @@ class TestLazyTables:
             SubnetSGD(SparseSharing(table, tops, masks))
 
 
+class TestStateThatComesFromElsewhere:
+    @pytest.mark.parametrize("through", ["load_state_dict", "state"])
+    def test_velocities_of_other_tasks_survive_after_steps_of_its_own(self, through):
+        "An optimiser that has stepped for one task alone takes over what two tasks have left."
+        model, inputs = sparse(mlp)
+        optimizer = SubnetSGD(model)
+        for task in "abab":
+            backward(model, inputs, task)
+            optimizer.step(task)
+        saved = deepcopy(optimizer.state_dict())
+        again = SubnetSGD(model)
+        backward(model, inputs, "a")
+        again.step("a")
+        if through == "state":  # as a checkpoint of `fit` does
+            for i, p in enumerate(model.parameters()):
+                again.state[p]["velocity"] = saved["state"][i]["velocity"]
+        else:
+            again.load_state_dict(saved)
+        before = everything(model, again)
+        backward(model, inputs, "a")
+        again.step("a")
+        assert not leaks(model, "a", before, everything(model, again))[0]
+
+    def test_a_new_rate_reaches_a_table(self):
+        lazy, ours, *_ = twins(momentum=0)
+        step_on(lazy, ours, IDS[0])
+        ours.load_state_dict(ours.state_dict())
+        ours.param_groups[0]["lr"] = 0.0
+        before = copied(lazy)
+        step_on(lazy, ours, IDS[1])
+        assert same(copied(lazy), before)
+
+    def test_counters_stay_whole_numbers(self):
+        lazy, ours, *_ = twins()
+        lazy.to(torch.bfloat16)
+        for ids in IDS[:3]:
+            lazy.zero_grad()
+            lazy(ids, task="a").sum().backward()
+            ours.step("a")
+        saved = deepcopy(ours.state_dict())
+        for _ in range(2):  # what is given is not changed, so that it may be given again
+            ours.load_state_dict(saved)
+            state = ours.state[lazy.encoder.words.weight]
+            assert state["touched"].dtype == state["steps"].dtype == torch.long
+            assert state["steps"] == 3
+            lazy.zero_grad()
+            lazy(IDS[0], task="a").sum().backward()
+            ours.step("a")
+
+    @pytest.mark.parametrize("order", ["weights", "weights state", "state weights"])
+    def test_weights_that_are_loaded_do_not_move(self, order):
+        "Updates that wait are of the weights before, whichever state is saved and loaded first."
+        lazy, ours, *_ = twins()
+        for ids in IDS[:20]:
+            step_on(lazy, ours, ids)
+        parts = [{"weights": lazy, "state": ours}[word] for word in order.split()]
+        saved = [deepcopy(part.state_dict()) for part in parts]
+        before = lazy(torch.arange(30), task="a")
+        for ids in IDS[20:30]:
+            step_on(lazy, ours, ids)
+        for part, state in zip(parts, saved, strict=True):
+            part.load_state_dict(state)
+        assert torch.equal(lazy(torch.arange(30), task="a"), before)
+
+    def test_a_momentum_that_changes(self):
+        "Without momentum a step keeps its gradient as velocity (`torch.optim.SGD` keeps an older one)."
+        lazy, ours, dense, _ = twins(0.005)
+        theirs = SubnetSGD(dense, 0.005)
+        lazy.double(), dense.double()
+        for i, ids in enumerate(IDS[:60]):
+            for group in ours.param_groups + theirs.param_groups:
+                group["momentum"] = (0.9, 0.5, 0.0, 0.7)[i // 5 % 4]
+            for model, optimizer in ((lazy, ours), (dense, theirs)):
+                model.zero_grad()
+                (model(ids, task="a") - GOALS[ids]).square().sum().backward()
+                subnet_step(optimizer, model, "a")
+        assert not close(lazy, dense)
+        ours.flush()
+        assert close(lazy, dense, 1e-12)
+
+    def test_a_copy_of_model_and_optimiser_goes_on_as_they_do(self):
+        lazy, ours, dense, theirs = twins()
+        for ids in IDS[:10]:
+            step_on(lazy, ours, ids)
+        pair, alone = deepcopy((lazy, ours)), deepcopy(ours)
+        others = [pair, (alone.model, alone)]
+        for ids in IDS[10:20]:
+            for model, optimizer in [(lazy, ours), *others]:
+                step_on(model, optimizer, ids)
+        assert all(same(copied(model), copied(lazy)) for model, _ in others)
+
+    def test_rows_of_half_precision_wait_too(self):
+        lazy, ours, *_ = twins()
+        lazy.to(torch.bfloat16)
+        for ids in IDS[:10]:
+            lazy.zero_grad()
+            lazy(ids, task="a").sum().backward()
+            ours.step("a")
+        before = lazy.encoder.words.weight.detach().clone()
+        ours.flush()
+        assert not same(lazy.encoder.words.weight, before)
+
+
+class TestOtherOptimisers:
+    @pytest.mark.parametrize("moment", ["pre", "post"])
+    def test_hooks_see_the_whole_model(self, moment):
+        model, inputs = sparse(mlp)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+        seen, before = [], copied(model)
+        register = getattr(optimizer, f"register_step_{moment}_hook")
+        register(lambda *about: seen.append(copied(model)))
+        for task in "aba":
+            backward(model, inputs, task)
+            subnet_step(optimizer, model, task)
+        assert len(seen) == 3 and all(same(found, before) for found in seen)
+
+    def test_what_a_hook_makes_of_a_gradient_counts_in_the_subnet(self):
+        model, inputs = sparse(mlp)
+        optimizer = torch.optim.SGD(model.parameters(), 1.0)
+
+        def ones(*about):
+            for p in model.parameters():
+                p.grad = None if p.grad is None else torch.ones_like(p)
+
+        optimizer.register_step_pre_hook(ones)
+        before = copied(model)
+        backward(model, inputs, "a")
+        subnet_step(optimizer, model, "a")
+        for name, kept in model.subnet("a").items():
+            assert torch.equal(before[name] - 1 * kept, model.get_parameter(name))
+
+    def test_an_optimiser_inside_another_one_is_refused(self, tmp_path):
+        optim = pytest.importorskip("torch.distributed.optim")
+        store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        try:
+            model, inputs = sparse(mlp)
+            optimizer = optim.ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=0.1)
+            before = copied(model)
+            backward(model, inputs, "a")
+            with pytest.raises(TypeError, match="optimiser inside it, AdamW"):
+                subnet_step(optimizer, model, "a")
+            assert same(copied(model), before)
+        finally:
+            torch.distributed.destroy_process_group()
+
+    def test_a_wrapper_that_passes_the_state_on_is_taken(self):
+        class Wrapper(torch.optim.Optimizer):
+            "As of accelerate: it has nothing of its own."
+
+            def __init__(self, inner):
+                self.inner = inner
+
+            state = property(lambda self: self.inner.state)
+            defaults = property(lambda self: self.inner.defaults)
+            param_groups = property(lambda self: self.inner.param_groups)
+
+            def step(self, closure=None):
+                self.inner.step(closure)
+
+        model, inputs = sparse(mlp)
+        inner, seen = torch.optim.AdamW(model.parameters(), weight_decay=0.1), []
+        inner.register_step_post_hook(lambda *about: seen.append(copied(model)))
+        optimizer = Wrapper(inner)
+        for task in "abab":
+            before = everything(model, optimizer)
+            backward(model, inputs, task)
+            subnet_step(optimizer, model, task)
+            assert not leaks(model, task, before, everything(model, optimizer))[0]
+            assert same(seen[-1], copied(model))
+
+    @pytest.mark.parametrize("shape", [(3, 1), (1, 3), (3, 4)])
+    def test_factors_are_refused_whatever_the_shape(self, shape):
+        net = nn.Linear(*shape, bias=False)
+        mask = Mask.random(net, 0.5, torch.Generator().manual_seed(0))
+        model = SparseSharing(net, {"a": nn.Identity()}, {"a": mask})
+        optimizer, before = torch.optim.Adafactor(net.parameters()), copied(model)
+        model(torch.ones(1, shape[0]), task="a").sum().backward()
+        with pytest.raises(TypeError, match="Adafactor keeps"):
+            subnet_step(optimizer, model, "a")
+        assert same(copied(model), before)
+
+    @pytest.mark.parametrize(
+        "name", "Adadelta Adagrad Adam Adamax ASGD NAdam RAdam RMSprop Rprop SGD".split()
+    )
+    def test_counters_are_no_factors(self, name):
+        for shape in ((3, 1), (1, 1)):
+            net = nn.Linear(*shape, bias=False)
+            mask = Mask.random(net, 0.5, torch.Generator().manual_seed(0))
+            model = SparseSharing(net, {"a": nn.Identity()}, {"a": mask})
+            optimizer = getattr(torch.optim, name)(net.parameters(), lr=0.01)
+            for _ in range(2):
+                backward(model, torch.ones(1, shape[0]), "a")
+                subnet_step(optimizer, model, "a")
+
+    def test_a_head_that_came_later_is_refused(self):
+        model, inputs = sparse(mlp)
+        optimizer = torch.optim.AdamW(model.parameters())
+        model.add_task("c", heads("c")["c"])
+        before = copied(model)
+        backward(model, inputs, "c")
+        with pytest.raises(ValueError, match="'heads.c.linear.weight'.*add_param_group"):
+            subnet_step(optimizer, model, "c")
+        assert same(copied(model), before)
+        optimizer.add_param_group({"params": list(model.heads["c"].parameters())})
+        subnet_step(optimizer, model, "c")
+
+    def test_an_encoder_of_its_own_optimiser_is_not(self):
+        model, inputs = sparse(mlp)
+        for part in (model.encoder, model.heads):
+            backward(model, inputs, "a")
+            subnet_step(torch.optim.AdamW(part.parameters()), model, "a")
+
+
 class TestClipping:
     @properties
     @given(

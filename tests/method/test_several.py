@@ -99,6 +99,74 @@ class TestTheSameAsOneByOne:
         assert same(model(x, tasks=BOTH), one_by_one(model, x))
 
 
+class TestHeadsThatWorkInPlace:
+    "A head that writes into an encoding changes no other task's answer, whatever the order."
+
+    ORDERS = ("acbi", "icab", "aicb", "iabc")
+
+    def model(self, way, pick=lambda x: x):
+        class Rough(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(8, 2)
+
+            def forward(self, x):
+                return self.linear(pick(x).relu_())
+
+        class Smooth(Rough):
+            def forward(self, x):
+                return self.linear(pick(x))
+
+        torch.manual_seed(0)
+        net = nn.Linear(4, 8)
+        tops = {"a": Rough(), "b": Smooth(), "c": Rough(), "i": nn.Identity()}
+        masks = dict.fromkeys(tops, masks_of(net)["a"])
+        model = HardSharing(net, tops) if way == "hard" else SparseSharing(net, tops, masks)
+        return model.eval(), torch.randn(5, 4)
+
+    @pytest.mark.parametrize("way", ["hard", "sparse"])
+    @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+    def test_outputs(self, way, mode):
+        model, x = self.model(way)
+        with mode():
+            for order in self.ORDERS:
+                assert same(model(x, tasks=tuple(order)), one_by_one(model, x, order))
+
+    def test_gradients(self):
+        model, x = self.model("hard")
+        for order in self.ORDERS:
+            found = gradients(model, model(x, tasks=tuple(order)))
+            assert close(found, gradients(model, one_by_one(model, x, order)))
+
+    @pytest.mark.parametrize("fullgraph", [True, False])
+    def test_in_a_compiled_model(self, fullgraph):
+        torch.compiler.reset()
+        model, x = self.model("hard")
+        whole = torch.compile(model, backend="aot_eager", fullgraph=fullgraph)
+        for order in self.ORDERS[:2]:
+            wanted = one_by_one(model, x, order)
+            found = whole(x, tasks=tuple(order))
+            assert all(torch.allclose(y, wanted[t], atol=1e-6) for t, y in found.items())
+
+    def test_what_holds_tensors(self):
+        "A dict whose tensor is written into, and one whose tensor is exchanged."
+
+        class Dict(nn.Linear):
+            def forward(self, x):
+                return {"states": super().forward(x)}
+
+        class Exchanging(nn.Linear):
+            def forward(self, x):
+                x["states"] = x["states"].relu()
+                return super().forward(x["states"])
+
+        model, x = self.model("hard", lambda x: x["states"])
+        net, tops = Dict(4, 8), dict(model.heads.items()) | {"i": Exchanging(8, 2)}
+        model = HardSharing(net, tops)
+        for order in self.ORDERS:
+            assert same(model(x, tasks=tuple(order)), one_by_one(model, x, order))
+
+
 class TestNoMoreWorkThanNeeded:
     def test_hard_sharing_encodes_once(self):
         net, x, tops = seeded(mlp)

@@ -81,6 +81,7 @@ def alone(
     mask: Mask,  # over parameters of `model.encoder`
 ) -> SparseSharing:  # knows this task only
     "A copy of the model for one task in a mask: training it leaves the model as it is."
+    model.state_dict()  # rows of a table that wait for updates get them before they are copied
     rewound = deepcopy(model)
     heads = {task.name: rewound.heads[task.name]}
     return SparseSharing(rewound.encoder, heads, {task.name: mask})

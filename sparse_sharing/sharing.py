@@ -166,7 +166,7 @@ class HardSharing(Sharing):
     ) -> None:
         "One more task on the same encoder. Raises `ValueError` for tasks that cannot be kept (see `protect`)."
         names = (keep,) if isinstance(keep, str) else tuple(keep)
-        self.check_kept(names, "encoder")
+        self.check_kept(names, "encoder", head)
         self.heads.add(task, head)
         self.forget()
         if names:

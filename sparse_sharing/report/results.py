@@ -63,7 +63,7 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run the experiment that writes it first")
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+        frame = pd.read_csv(path, dtype=str)
     except ValueError as error:
         raise ValueError(
             f"{path} is no table ({error}): delete it and run the experiment again"
@@ -79,7 +79,8 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     for column in columns:
         given = frame[column]
         if column not in _TEXT:
-            frame[column] = pd.to_numeric(given, errors="coerce").astype(float)
+            is_number = pd.to_numeric(given, errors="coerce").notna()
+            frame[column] = given.where(is_number).astype(float)  # to the last bit
         _check_column(path, column, given, frame[column])
     if "variant" in frame:
         frame["variant"] = frame["variant"].fillna("")

@@ -168,7 +168,7 @@ class TestOnAGPU:
 
 def read_anew():
     "The module of views, read once more."
-    spec = importlib.util.spec_from_file_location("views_anew", views.__file__)
+    spec = importlib.util.spec_from_file_location("sparse_sharing.views_anew", views.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

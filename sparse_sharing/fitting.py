@@ -102,7 +102,7 @@ MAKES = re.compile(r"new_|_like")  # operations that take no more than the kind 
 
 
 class Watch(TorchDispatchMode):
-    "Looks on, in a call of a task, whether something is computed past its masks. As a mode it is for calls without gradients."
+    "Looks on, in a call of a task, whether something is computed past its masks: in the graph afterwards, or as a mode at every operation."
 
     supports_higher_order_operators = True
 
@@ -113,11 +113,12 @@ class Watch(TorchDispatchMode):
         masked: set[int],  # those of them that have a mask
         encoder: nn.Module,  # the task's
         own: nn.Module | None,  # has the buffers of the task's own; None: they are shared
-        left: set[tuple[str, bool]],  # task, with gradients: the calls to look at; changed in place
+        left: set[tuple[str, bool]],  # task, by its graph: the calls to look at; changed in place
+        graph: bool,  # whether to look at the graph
     ):
         super().__init__()
         self.task, self.whole, self.masked, self.left = task, whole, masked, left
-        self.encoder, self.own, self.gradients = encoder, own, torch.is_grad_enabled()
+        self.encoder, self.own, self.graph = encoder, own, graph
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -139,7 +140,7 @@ class Watch(TorchDispatchMode):
         outputs: Any,  # what the task's encoder and head gave
     ) -> None:
         "Raises `RuntimeError` if they were computed past a mask, or if the encoder has a buffer that no task has for itself."
-        found = self._through_masks(outputs) if self.gradients else set()
+        found = self._through_masks(outputs) if self.graph else set()
         if self.own is not None:
             known = buffers(self.own)
             if new := [n for n, _ in self.encoder.named_buffers() if n not in known]:
@@ -148,7 +149,7 @@ class Watch(TorchDispatchMode):
                     "register it in the constructor (None will do), call the encoder once before, or give "
                     "`shared_buffers=True`"
                 )
-        self.left.discard((self.task, self.gradients))
+        self.left.discard((self.task, self.graph))
         if self.masked <= found:
             self.left.discard((self.task, False))
 

@@ -88,7 +88,7 @@ class Tasks(nn.Module):
         self._equal: dict[tuple[str, str], bool] = {}
         self._bits: dict[tuple[str, str], Tensor] = {}
         self._rooms = Rooms()
-        self._first: set[tuple[str, bool]] = set()  # task, with gradients: calls yet to come
+        self._first: set[tuple[str, bool]] = set()  # task, by its graph: calls to look at
 
     def __getstate__(self) -> dict[str, Any]:
         "A copy looks for itself."
@@ -209,14 +209,15 @@ class Viewed(Tied):
         "Who looks on in the first calls of a task."
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return None
-        if (task, torch.is_grad_enabled()) not in self._first:
+        graph = torch.is_grad_enabled() and (task, True) in self._first
+        if not graph and (task, False) not in self._first:
             return None
         encoder, own = self.encoder_of(task), nn.Module()
         own = self.own[task] if hasattr(self, "own") else own
         masked = {id(m._parameters[n]): c for m, _, n, c in self._places[task][0].values()}
         private = {id(encoder.get_parameter(n)): n for n, _ in own.named_parameters()}
         kept = None if self.shared_buffers else own
-        return Watch(task, masked | private, set(masked), encoder, kept, self._first)
+        return Watch(task, masked | private, set(masked), encoder, kept, self._first, graph)
 
     def _masked(self, task: str, mask: Callable[..., Tensor]) -> dict[Place, tuple[Tensor, Tensor]]:
         "The masked weights of a task, each with what `mask` says of it."

@@ -183,7 +183,7 @@ class View:
             self.shown[place] = getattr(holder, name)
         if self.watch is not None and any(_in_transform(w) for w, _ in self.masks.values()):
             self.watch = None
-        self.mode = None if self.watch is None or self.watch.gradients else self.watch
+        self.mode = None if self.watch is None or self.watch.graph else self.watch
         if self.mode is not None:
             self.mode.__enter__()
         _NOW.view = self

@@ -396,6 +396,23 @@ class TestPastAMask:
         with mode(), pytest.raises(RuntimeError, match="whole of 'layers"):
             model(torch.randn(5, 4), task="b")
 
+    def test_what_has_no_graph_is_seen_in_the_second_call(self):
+        model = self.masked(Past("experts"))
+        model(torch.randn(5, 4), task="a")
+        with pytest.raises(RuntimeError, match="whole of 'layers"):
+            model(torch.randn(5, 4), task="a")
+
+    @pytest.mark.parametrize("gradients", [True, False])
+    def test_a_compiled_encoder(self, gradients):
+        torch.compiler.reset()
+        model, x = sparse(mlp)
+        wanted = model.eval()(x, task="a")
+        model.forget()
+        model.encoder.compile(backend="aot_eager")
+        for _ in range(3):
+            with torch.set_grad_enabled(gradients):
+                assert torch.allclose(model(x, task="a"), wanted, atol=1e-6)
+
     def test_a_layer_that_is_skipped_is_no_sign(self):
         class Skips(nn.Module):
             def __init__(self):
@@ -413,6 +430,14 @@ class TestPastAMask:
             for gradients in (True, False):
                 with torch.set_grad_enabled(gradients):
                     model(x, layers, task="a"), model.encode(x, layers, task="b")
+        model = self.masked(Skips())
+        for layers in (
+            [0],
+            [0, 2],
+            [0, 1],
+            [0, 1, 2],
+        ):  # the second call is watched, with gradients
+            model.encode(x, layers, task="a").sum().backward()
 
     def test_nobody_looks_on_when_all_was_seen(self):
         model, x = sparse(mlp)

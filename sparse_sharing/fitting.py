@@ -25,7 +25,7 @@ def check_mask(
     mask: Mask,  # over parameters of the encoder
 ) -> None:
     "Raises `ValueError` if a mask was not made for this network, or is over weights that cannot be masked."
-    weights, modules = dict(encoder.named_parameters()), dict(encoder.named_modules())
+    weights = dict(encoder.named_parameters())
     computed = parametrised(encoder)
     for name, kept in mask.items():
         if name not in weights:
@@ -41,11 +41,6 @@ def check_mask(
         if weights[name].element_size() > 8:
             raise ValueError(
                 f"{name!r} is of {weights[name].dtype}, and a mask can be laid over numbers of up to eight bytes: make it complex64"
-            )
-        holder = modules[name.rpartition(".")[0]]
-        if getattr(holder, "sparse", False) is True:
-            raise ValueError(
-                f"{name!r} has sparse gradients, over which no mask can be laid: make the {type(holder).__name__} with sparse=False"
             )
         if kept.shape != weights[name].shape:
             raise ValueError(

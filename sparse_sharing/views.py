@@ -84,6 +84,10 @@ class _Masked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        if grad.is_sparse:
+            raise TypeError(
+                "no mask can be laid over a sparse gradient: give the embedding sparse=False, or leave it out of the masks"
+            )
         if torch.is_grad_enabled() or _in_transform(grad):
             return torch.where(ctx.bits != 0, grad, 0), None, None
         found = holders(grad)
@@ -240,10 +244,8 @@ def _write_list(module: Any, weights: list[Tensor | None]) -> None:
         vars(module)["_flat_weights"] = weights
 
 # %% ../nbs/method/13_views.ipynb #7f80b041
-def _write_own(
-    module: nn.Module, name: str, value: Any, persistent: bool | None = None
-) -> bool:  # whether it is a task's own buffer
-    "Give a task's own buffer another value, or make it anew."
+def _write_own(module: nn.Module, name: str, value: Any, persistent: bool | None = None) -> bool:
+    "Give a task's own buffer another value, or make it anew; whether it is one."
     view, place = getattr(_NOW, "view", None), (id(module), name)
     if view is None or place not in view.own:
         return False
@@ -394,6 +396,5 @@ def _read_again(module: nn.Module, name: str) -> Any:
     _, masks, own = again
     place = (id(module), name)
     if place in own:
-        holder, inner = own[place]
-        return getattr(holder, inner)
+        return getattr(*own[place])
     return masked(*masks[place]) if place in masks else module.__getattr__(name)

@@ -83,11 +83,9 @@ class Protecting(Subnets):
             found |= set(module.buffers(recurse=False))
             if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
                 found.add(module.get_parameter("weight"))
-        for task in (
-            self.tasks
-        ):  # a task reads what its mask leaves, or a copy of its own, in place of these
-            encoder, own = self.encoder_of(task), nn.Module()
-            own = self.own[task] if hasattr(self, "own") else own
+        for task in self.tasks:
+            # in place of these, a task reads what its mask leaves, or a copy of its own
+            encoder, own = self.encoder_of(task), self.own_of(task)
             names = {n for n, _ in [*own.named_buffers(), *own.named_parameters()]}
             names |= set(self.masks.get(task, {}))
             tensors = [*encoder.named_buffers(), *encoder.named_parameters()]

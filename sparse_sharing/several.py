@@ -6,13 +6,13 @@
 __all__ = ['listed', 'marks', 'unchanged', 'several']
 
 # %% ../nbs/method/20_several.ipynb #20seve04
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .fitting import leaves
 from .views import remember
 
 # %% ../nbs/method/20_several.ipynb #20seve06
@@ -38,19 +38,16 @@ def listed(
     return names
 
 # %% ../nbs/method/20_several.ipynb #20seve31
+def _writes(part: Any) -> int:
+    "How often a tensor was written into; 0 for anything else, and where nobody counts."
+    return part._version if isinstance(part, Tensor) and not part.is_inference() else 0
+
+
 def marks(
     parts: Any,  # what a module gave: tensors, or containers of them
 ) -> list[tuple[Any, int]]:  # what is in it, each with the number of times it was written into
     "What tells afterwards whether anything in it was changed, or exchanged."
-    if isinstance(parts, Tensor):
-        return [(parts, 0 if parts.is_inference() else parts._version)]
-    if dataclasses.is_dataclass(parts) and not isinstance(parts, Mapping):
-        parts = vars(parts)
-    if isinstance(parts, Mapping):
-        parts = list(parts.values())
-    if isinstance(parts, (list, tuple)):
-        return [mark for part in parts for mark in marks(part)]
-    return [(parts, 0)]
+    return [(part, _writes(part)) for part in leaves(parts)]
 
 
 def unchanged(

@@ -205,6 +205,13 @@ class Viewed(Tied):
         masks = self._masked(task, self.bits if torch.is_grad_enabled() else self._laid)
         return View(masks, self._places[task][1], self._rooms, self._watch(task))
 
+    def own_of(
+        self,
+        task: str,  # name of a task
+    ) -> nn.Module:
+        "What holds the parameters and buffers that are a task's own; an empty module if it has none."
+        return self.own[task] if hasattr(self, "own") else nn.Module()
+
     def _watch(self, task: str) -> Watch | None:
         "Who looks on in the first calls of a task."
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
@@ -212,8 +219,7 @@ class Viewed(Tied):
         graph = torch.is_grad_enabled() and (task, True) in self._first
         if not graph and (task, False) not in self._first:
             return None
-        encoder, own = self.encoder_of(task), nn.Module()
-        own = self.own[task] if hasattr(self, "own") else own
+        encoder, own = self.encoder_of(task), self.own_of(task)
         masked = {id(m._parameters[n]): c for m, _, n, c in self._places[task][0].values()}
         private = {id(encoder.get_parameter(n)): n for n, _ in own.named_parameters()}
         kept = None if self.shared_buffers else own
@@ -243,15 +249,13 @@ class Viewed(Tied):
             if (path, name) != (home, last):
                 self._ties[path, name] = home, last
         own: dict[Place, Any] = {}
-        paths = [path for _, path, _, _ in masked.values()]
-        if hasattr(self, "own"):
-            mine = self.own[task]
-            names = [*dict(mine.named_parameters()), *buffers(mine)]
-            found = places(where, _by_id(names, tensors, task)) | self._empty(task, names, tensors)
-            for place, (_, path, _, called) in found.items():
-                inner, _, last = called.rpartition(".")
-                own[place] = mine.get_submodule(inner), last
-                paths.append(path)
+        paths, mine = [path for _, path, _, _ in masked.values()], self.own_of(task)
+        names = [*dict(mine.named_parameters()), *buffers(mine)]
+        found = places(where, _by_id(names, tensors, task)) | self._empty(task, names, tensors)
+        for place, (_, path, _, called) in found.items():
+            inner, _, last = called.rpartition(".")
+            own[place] = mine.get_submodule(inner), last
+            paths.append(path)
         return (masked, own), self._way(paths)
 
     def _empty(

@@ -59,14 +59,19 @@ def test_a_notebook_is_clean(path, fresh):
     assert path.read_text(encoding="utf-8") == clean, "run nbdev_clean"
 
 
-def shows_a_value(source: str) -> bool:
-    "Whether a cell ends with an expression that Jupyter displays. Calls may return nothing."
+def last_value(source: str) -> ast.expr | None:
+    "The expression that a cell ends with, if it ends with one."
     code = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
     body = ast.parse(code).body
+    return body[-1].value if body and isinstance(body[-1], ast.Expr) else None
+
+
+def shows_a_value(source: str) -> bool:
+    "Whether a cell ends with an expression that Jupyter displays. Calls may return nothing."
+    value = last_value(source)
     return (
-        bool(body)
-        and isinstance(body[-1], ast.Expr)
-        and not isinstance(body[-1].value, (ast.Call, ast.Await))
+        value is not None
+        and not isinstance(value, (ast.Call, ast.Await))
         and not source.rstrip().endswith(";")
     )
 
@@ -84,20 +89,13 @@ def test_a_notebook_keeps_its_outputs_and_no_errors(path):
     assert not bare, f"cells that show a value, but kept none: {bare}"
 
 
-def ends_with_a_value(source: str) -> bool:
-    "Whether the last statement of a cell is an expression, whatever it gives."
-    code = "\n".join("" if line.startswith(("%", "!")) else line for line in source.split("\n"))
-    body = ast.parse(code).body
-    return bool(body) and isinstance(body[-1], ast.Expr)
-
-
 @each_notebook
 def test_an_output_belongs_to_its_cell(path):
     "A value under a cell that shows none was left behind by an edit: run the notebook again."
     cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     assert not [c for c in cells if not c.source.strip()], "a cell without code"
     values = [c for c in cells if any(o.output_type == "execute_result" for o in c.outputs)]
-    stray = [c.source for c in values if not ends_with_a_value(c.source)]
+    stray = [c.source for c in values if last_value(c.source) is None]
     assert not stray, f"these cells show no value, but keep one: {stray}"
 
 

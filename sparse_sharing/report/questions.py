@@ -57,7 +57,9 @@ def _steps(rows: pd.DataFrame) -> list[tuple[str, tuple[str, int], tuple[str, in
         (f"{one} to {two} epochs", (rates[0], one), (rates[0], two))
         for one, two in pairwise(levels)
     ]
-    return [*steps, ("twice the rate", (rates[0], levels[0]), (rates[-1], levels[0]))]
+    if len(rates) > 1:
+        steps.append(("twice the rate", (rates[0], levels[0]), (rates[1], levels[0])))
+    return steps
 
 
 def doubling(

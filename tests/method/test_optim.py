@@ -452,6 +452,17 @@ class TestLazyTables:
             SubnetSGD(SparseSharing(table, tops, masks))
 
 
+def in_half_precision(steps):
+    "A model with a table of bfloat16, and its optimiser, after some steps."
+    lazy, ours, *_ = twins()
+    lazy.to(torch.bfloat16)
+    for ids in IDS[:steps]:
+        lazy.zero_grad()
+        lazy(ids, task="a").sum().backward()
+        ours.step("a")
+    return lazy, ours
+
+
 class TestStateThatComesFromElsewhere:
     @pytest.mark.parametrize("through", ["load_state_dict", "state"])
     def test_velocities_of_other_tasks_survive_after_steps_of_its_own(self, through):
@@ -485,12 +496,7 @@ class TestStateThatComesFromElsewhere:
         assert same(copied(lazy), before)
 
     def test_counters_stay_whole_numbers(self):
-        lazy, ours, *_ = twins()
-        lazy.to(torch.bfloat16)
-        for ids in IDS[:3]:
-            lazy.zero_grad()
-            lazy(ids, task="a").sum().backward()
-            ours.step("a")
+        lazy, ours = in_half_precision(steps=3)
         saved = deepcopy(ours.state_dict())
         for _ in range(2):  # what is given is not changed, so that it may be given again
             ours.load_state_dict(saved)
@@ -544,12 +550,7 @@ class TestStateThatComesFromElsewhere:
         assert all(same(copied(model), copied(lazy)) for model, _ in others)
 
     def test_rows_of_half_precision_wait_too(self):
-        lazy, ours, *_ = twins()
-        lazy.to(torch.bfloat16)
-        for ids in IDS[:10]:
-            lazy.zero_grad()
-            lazy(ids, task="a").sum().backward()
-            ours.step("a")
+        lazy, ours = in_half_precision(steps=10)
         before = lazy.encoder.words.weight.detach().clone()
         ours.flush()
         assert not same(lazy.encoder.words.weight, before)

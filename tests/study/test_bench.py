@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from tiny import WIDTH, write_corpus
 
 from sparse_sharing.masks import Mask
@@ -82,7 +81,7 @@ def test_the_table_has_the_ratios():
 
 
 def test_the_memory_of_all_tasks_is_that_of_weights_and_masks(tmp_path):
-    "Masks take a byte for a weight and task, and four more as bits, once there were gradients."
+    "A byte for a weight and task; one masked network to answer; four bytes for a weight and task, and a second, to train."
     data = read_data(Source(str(write_corpus(tmp_path, n_train=150))))
     cost = bench.inference(data, batches=2, sizes=Sizes(word=WIDTH, char=4, filters=5, hidden=200))
     cost = cost.set_index("system")
@@ -90,8 +89,9 @@ def test_the_memory_of_all_tasks_is_that_of_weights_and_masks(tmp_path):
     masked = Mask.ones(network.get_submodule("encoder")).size / 1e6
     tasks, hard, sparse = len(data.splits), cost.loc["hard"], cost.loc["sparse"]
     assert sparse.built_mb - hard.built_mb == pytest.approx(tasks * masked, abs=0.02)
-    kept = (sparse.training_mb - sparse.answering_mb) / (4 * tasks * masked)
-    most = 1.1 if torch.__version__.startswith("2.13.") else 1.4  # older ones keep a room more
-    assert 0.9 < kept < most, "bits of each task"
+    answering = (sparse.answering_mb - sparse.built_mb) / (4 * masked)
+    assert answering == pytest.approx(1, abs=0.1), "one network of four-byte weights"
+    training = (sparse.training_mb - sparse.answering_mb) / (4 * masked)
+    assert training == pytest.approx(tasks + 1, abs=0.1), "bits of each task, and a second network"
     assert hard.built_mb == hard.answering_mb == hard.training_mb
     assert hard.to_hard == 1 and (cost.call_ms > 0).all()

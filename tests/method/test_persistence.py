@@ -108,6 +108,19 @@ class TestThereAndBack:
         )
         assert done.stdout.split() == ["the", "same", "a", "b"], done.stderr
 
+    def test_rows_that_wait_for_their_updates_are_saved_up_to_date(self, tmp_path):
+        model = HardSharing(nn.Embedding(2, 1, sparse=True), {"a": nn.Identity()})
+        optimizer = SubnetSGD(model, lr=1, momentum=0.5)
+        for row in (0, 1, 1):
+            optimizer.zero_grad()
+            model(torch.tensor([row]), task="a").sum().backward()
+            optimizer.step("a")
+        waiting = model.encoder.weight.detach().clone()
+        model.save(tmp_path)
+        again = HardSharing.load(tmp_path, nn.Embedding(2, 1), {"a": nn.Identity()})
+        assert not torch.equal(again.encoder.weight, waiting)
+        assert again.encoder.weight[0] == waiting[0] - 0.5 - 0.25, "two steps without a gradient"
+
     def test_half_precision_comes_back_as_such(self, tmp_path):
         model, inputs = sparse(mlp)
         model.to(torch.bfloat16).save(tmp_path)

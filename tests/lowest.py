@@ -22,7 +22,7 @@ MORE = {"papermill", "ipykernel", "seqscore", "conlleval"}  # for the tests of e
 
 
 def asked_for(settings: ConfigParser, key: str) -> list[str]:
-    "Requirements of settings.ini, such as `torch>=2.6,<2.14`."
+    "Requirements of settings.ini, such as `torch>=2.6,<2.15`."
     return shlex.split(settings["DEFAULT"][key])
 
 

@@ -536,6 +536,17 @@ class TestPastAMask:
             model(x, task="a")
 
 
+class Lambda(nn.Module):
+    "A model in a function."
+
+    def __init__(self, function, model):
+        super().__init__()
+        self.function, self.model = function, model
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Grows(nn.Module):
     "Adds positions, from a table that is made anew when it is too short."
 
@@ -829,21 +840,40 @@ class TestBuffersAndBiases:
         assert same(model.state_dict(), other.state_dict())
         assert not any("_copies" in vars(m) for m in model.export("a").modules())
 
-    def test_statistics_are_reset_for_every_task(self):
+    def test_statistics_are_reset_task_by_task(self):
         net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
         ones = dict.fromkeys("ab", Mask.ones(net))
         model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, ones, private=True)
         seen = [lambda t=t: int(model.own[t].get_buffer("1.num_batches_tracked")) for t in "ab"]
+        x = torch.randn(6, 4)
         for task in "ab":
-            model(torch.randn(6, 4) + 5, task=task)
+            model(x + 5, task=task)
+        with pytest.raises(RuntimeError, match=r"BatchNorm1d for itself.*view\(task\)"):
+            net[1].reset_running_stats()
         assert [count() for count in seen] == [1, 1]
         with model.view("a"):
-            net[1].reset_running_stats()  # of this task alone
+            net[1].reset_running_stats()
         assert [count() for count in seen] == [0, 1]
-        net[1].reset_running_stats()
-        assert [count() for count in seen] == [0, 0]
-        net[0].reset_parameters()
-        assert all(torch.equal(model.own[t].get_parameter("0.bias"), net[0].bias) for t in "ab")
+        for task in "ab":  # one after the other, as torch.optim.swa_utils.update_bn is used
+            whole = Lambda(lambda x, task=task: model(x, task=task), model)
+            with model.view(task):
+                torch.optim.swa_utils.update_bn([x, x + 2], whole)
+        assert [count() for count in seen] == [2, 2] and net[1].momentum == 0.1
+        means = [model.own[t].get_buffer("1.running_mean") for t in "ab"]
+        with torch.no_grad():
+            assert torch.allclose(means[0], (net[0](x) + net[0](x + 2)).mean(0) / 2, atol=1e-5)
+        assert torch.equal(*means)
+
+    def test_what_begins_anew_begins_anew_for_every_task(self):
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        ones = dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, ones, private=True)
+        model(torch.randn(6, 4) + 5, task="a")
+        for layer in net:
+            layer.reset_parameters()
+        for task in "ab":
+            for name, tensor in model.own[task].state_dict().items():
+                assert torch.equal(tensor, net.state_dict()[name])
 
     def test_a_buffer_that_is_given_another_tensor(self):
         class Mean(nn.Module):

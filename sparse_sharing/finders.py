@@ -22,7 +22,7 @@ from .masks import Mask
 from .pruning import ALPHA, alone, prune, target, train_alone
 from .sharing import HardSharing, Sharing
 from .tasks import Task, derive_seed, one_pass
-from .training import fit
+from .training import fit, training_mode
 
 # %% ../nbs/method/05_finders.ipynb #cad32b2b
 Scores = dict[
@@ -52,7 +52,8 @@ def sensitivity(
     seed: object = 0,  # decides which, and dropout
 ) -> Scores:
     "How much the loss depends on each weight: |weight x gradient| (SNIP; no training)."
-    subnet = alone(model, task, mask).train()
+    subnet = alone(model, task, mask)
+    training_mode(subnet)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "snip", task.name))
         order = derive_seed(seed, "snip order", task.name)

@@ -22,9 +22,18 @@ class LazyTable:
         optimizer: Optimizer,  # holds its weight, `lr` and `momentum`
         group: int = 0,  # in which of the optimiser's groups it is
     ):
-        self.table, self.weight = table, table.get_parameter("weight")
+        self.weight = table.get_parameter("weight")
         self.optimizer, self.group = optimizer, group
         self.lr, self.momentum = self.options()  # of the updates that rows wait for
+        self.tables: list[nn.Module] = []
+        self.hooks: list[Any] = []
+        self.watch(table)
+
+    def watch(
+        self,
+        table: nn.Module,  # an embedding that holds the weight
+    ) -> None:
+        "Bring rows up to date that are looked up in this module, too."
 
         def look_up(table: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             if table.get_parameter("weight") is self.weight:  # a copy of the model has another one
@@ -34,7 +43,8 @@ class LazyTable:
             if table.get_parameter("weight") is self.weight:
                 self.catch_up(None)
 
-        self.hooks = [
+        self.tables.append(table)
+        self.hooks += [
             table.register_forward_pre_hook(look_up, with_kwargs=True),
             table.register_state_dict_pre_hook(look_at_all),
             table.register_load_state_dict_pre_hook(look_at_all),

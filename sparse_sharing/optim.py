@@ -119,9 +119,13 @@ class _Held(Optimizer):
             if not isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or not module.sparse:
                 continue
             weight = module.get_parameter("weight")
-            if weight in new and weight not in self.tables:
-                self._check_table(module, weight, group)
-                assert isinstance(module, nn.Embedding)
+            if weight not in new:
+                continue
+            self._check_table(module, weight, group)
+            assert isinstance(module, nn.Embedding)
+            if weight in self.tables:  # two embeddings with one weight
+                self.tables[weight].watch(module)
+            else:
                 self.tables[weight] = LazyTable(module, self, len(self.param_groups) - 1)
 
     def _check_table(self, module: nn.Module, weight: Tensor, group: dict[str, Any]) -> None:
@@ -173,7 +177,7 @@ class _Held(Optimizer):
                     self.state[p][key] = value.to(p.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        tables = [(t.table, t.group, t.lr, t.momentum) for t in self.tables.values()]
+        tables = [(t.tables, t.group, t.lr, t.momentum) for t in self.tables.values()]
         return super().__getstate__() | dict(model=self.model, whole=self.whole, tables=tables)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -184,9 +188,11 @@ class _Held(Optimizer):
         if "tables" in state:
             self._held = {p for group in self.param_groups for p in group["params"]}
             self._room, self.tables = torch.empty(0), {}
-            for table, group, *options in state["tables"]:
-                made = self.tables[table.weight] = LazyTable(table, self, group)
+            for (first, *others), group, *options in state["tables"]:
+                made = self.tables[first.weight] = LazyTable(first, self, group)
                 made.lr, made.momentum = options
+                for table in others:
+                    made.watch(table)
 
     def release(self) -> None:
         "Bring every table up to date and let go of the model."
@@ -250,7 +256,7 @@ def subnet_step(
     """A step that changes no weight, and no state of one, outside the subnet of its task.
 
     Raises `TypeError` for an optimiser whose state cannot be kept apart, and `ValueError` if it has other heads, but not
-    the task's; then nothing has moved.
+    the task's, or parameters of the encoder, but not the task's copies of them; then nothing has moved.
     """
     if isinstance(optimizer, SubnetSGD) and model in (optimizer.whole, optimizer.model):
         optimizer.step(*tasks)
@@ -271,7 +277,7 @@ def subnet_step(
 
 
 def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -> None:
-    "Raises `ValueError` for a head that came after the optimiser. (Encoders may be left to another one.)"
+    "Raises `ValueError` for a head that came after the optimiser, or copies of a task's own that it was not given."
     held = {p for group in optimizer.param_groups for p in group["params"]}
     for task in tasks:
         head = [p for p in model.heads[task].parameters() if p.grad is not None]
@@ -281,6 +287,12 @@ def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -
                 f"{name!r} is none of the optimiser's parameters, but those of other heads are: call "
                 "`optimizer.add_param_group` with it, or make a new optimiser"
             )
+        for name, p in model.own_of(task).named_parameters():
+            if p not in held and model.encoder_of(task).get_parameter(name) in held:
+                raise ValueError(
+                    f"the optimiser has the encoder's {name!r}, but not the copy of it that {task!r} trains: give it "
+                    "`model.own.parameters()`, too"
+                )
 
 
 @torch.no_grad()

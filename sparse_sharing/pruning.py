@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .export import exchange
 from .masks import Mask
 from .optim import SubnetSGD
-from .sharing import HardSharing, Sharing, SparseSharing
+from .sharing import HardSharing, HierarchicalSharing, Sharing, SparseSharing
 from .tasks import Fit, Task
 from .training import fit
 
@@ -80,9 +81,17 @@ def alone(
     task: Task,  # one of its tasks
     mask: Mask,  # over parameters of `model.encoder`
 ) -> SparseSharing:  # knows this task only
-    "A copy of the model for one task in a mask: training it leaves the model as it is."
+    """A copy of the model for one task in a mask: training it leaves the model as it is.
+
+    Raises `ValueError` for heads at layers of their own, since a mask is found for a whole encoder.
+    """
+    if isinstance(model, HierarchicalSharing):
+        raise ValueError(
+            "heads sit at layers of their own: find masks with HardSharing on the layers that a task uses"
+        )
     model.state_dict()  # rows of a table that wait for updates get them before they are copied
     rewound = deepcopy(model)
+    exchange(rewound.encoder, rewound.own_of(task.name))
     heads = {task.name: rewound.heads[task.name]}
     return SparseSharing(rewound.encoder, heads, {task.name: mask})
 

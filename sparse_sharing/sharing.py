@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .bytask import ByTask, buffers, saved, tree
+from .bytask import ByTask, buffers, check_untied, saved, tree
 from .export import cross_stitched, exchange, headed, stacked, write_zeros
 from .fitting import check_mask
 from .masks import Mask, union
@@ -181,10 +181,7 @@ class SparseSharing(HardSharing):
         encoder: nn.Module,  # the base network: any module, called with what the model is called with
         heads: Mapping[str, nn.Module],  # task -> head
         masks: Mapping[str, Mask],  # task -> mask over parameters of the encoder
-        private: bool
-        | Iterable[
-            str
-        ] = False,  # unmasked parameters of which each task has a copy; True: all vectors
+        private: bool | Iterable[str] = False,  # parameters that tasks copy; True: all vectors
         shared_buffers: bool = False,  # whether tasks share running statistics and other buffers
     ):
         super().__init__(encoder, heads)
@@ -243,6 +240,8 @@ class SparseSharing(HardSharing):
         self.masks[task] = mask
         if hasattr(self, "own"):
             self.own.add(task, tree(self._copies(), saved(self.encoder)))
+        with torch.no_grad():
+            self.view(task)
 
     def _arguments(self) -> dict[str, Any]:
         return {"private": list(self.private), "shared_buffers": self.shared_buffers}
@@ -264,6 +263,7 @@ class SingleTask(Sharing):
         masks: Mapping[str, Mask] | None = None,  # task -> mask; None: the whole encoder
     ):
         super().__init__(heads)
+        check_untied(encoder, heads)
         self.encoders = ByTask({t: deepcopy(encoder) for t in self.tasks})
         if masks is not None and set(masks) != set(self.tasks):
             raise ValueError(
@@ -285,10 +285,8 @@ class SingleTask(Sharing):
 # %% ../nbs/method/01_sharing.ipynb #9b1518dd
 def _layers(encoder: nn.Module) -> nn.ModuleList:
     "The layers of an encoder that shows them. Raises `TypeError` if it does not."
-    layers = getattr(encoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or not isinstance(
-        getattr(encoder, "stem", None), nn.Module
-    ):
+    layers, stem = (getattr(encoder, name, None) for name in ("layers", "stem"))
+    if not isinstance(layers, nn.ModuleList) or not isinstance(stem, nn.Module):
         raise TypeError(
             f"{type(encoder).__name__} shows no layers: soft and hierarchical sharing need an encoder "
             "with a module `stem(inputs)` and a ModuleList `layers`, each called as `layer(x, inputs)`"
@@ -320,6 +318,10 @@ class HierarchicalSharing(HardSharing):
     def alike(self, one: str, other: str) -> bool:
         return super().alike(one, other) and self.level[one] == self.level[other]
 
+    def parts(self, task: str) -> list[nn.Module]:
+        below = [child for name, child in self.encoder.named_children() if name != "layers"]
+        return [self.heads[task], *below, _layers(self.encoder)[: self.level[task]]]
+
     def _network(self, task: str) -> nn.Module:
         layers = list(_layers(self.encoder))[: self.level[task]]
         return stacked(self.encoder.get_submodule("stem"), layers)
@@ -347,6 +349,7 @@ class SoftSharing(Sharing):
     ):
         super().__init__(heads)
         layers = _layers(encoder)
+        check_untied(layers, heads)
         self.stem = encoder.get_submodule("stem")
         self.stacks = ByTask({t: deepcopy(layers) for t in self.tasks})
         n = len(self.tasks)
@@ -358,10 +361,7 @@ class SoftSharing(Sharing):
     def home(self, task: str) -> str:
         return f"stacks.{self.stacks.key(task)}"
 
-    def parts(
-        self,
-        task: str,  # name of a task
-    ) -> list[nn.Module]:
+    def parts(self, task: str) -> list[nn.Module]:
         "All stacks: each task listens to all others."
         return [self.heads[task], self.stem, self.stacks, self.mixing]
 

@@ -34,9 +34,7 @@ class Tasks(nn.Module):
         self.heads = ByTask(dict(heads.items()))
         self.masks = TaskMasks(self)
         self.protected: dict[str, tuple[str, ...]] = {}  # task -> tasks that its steps leave alone
-        self._ties: dict[
-            tuple[str, str], tuple[str, str]
-        ] = {}  # module and name -> those it is tied to
+        self._ties: dict[tuple[str, str], tuple[str, str]] = {}  # place -> what it is tied to
         self.forget()
 
     @property
@@ -93,7 +91,7 @@ class Tasks(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         "A copy looks for itself."
         fresh: dict[str, Any] = dict(_places={}, _links={}, _bits={}, _rooms=Rooms(), _first=set())
-        return dict(self.__dict__) | fresh
+        return {k: v for k, v in vars(self).items() if k != "_compiled_call_impl"} | fresh
 
 # %% ../nbs/method/15_subnets.ipynb #28744f12
 class Tied(Tasks):
@@ -252,9 +250,10 @@ class Viewed(Tied):
         paths, mine = [path for _, path, _, _ in masked.values()], self.own_of(task)
         names = [*dict(mine.named_parameters()), *buffers(mine)]
         found = places(where, _by_id(names, tensors, task)) | self._empty(task, names, tensors)
-        for place, (_, path, _, called) in found.items():
+        for place, (module, path, name, called) in found.items():
             inner, _, last = called.rpartition(".")
             own[place] = mine.get_submodule(inner), last
+            vars(module).setdefault("_copies", {})[task, name] = own[place]
             paths.append(path)
         return (masked, own), self._way(paths)
 

@@ -51,10 +51,9 @@ def train_step(
     float
 ):  # the loss, times the task's weight; not finite (as its gradient was): no step was taken
     "One step of one task: what `fit` does over and over."
-    if isinstance(optimizer, SubnetSGD) and optimizer.whole is model:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    else:
-        parameters = list(model.parameters())
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not isinstance(optimizer, SubnetSGD) or optimizer.whole is not model:
+        parameters = list(dict.fromkeys([*model.parameters(), *parameters]))
     for p in parameters:
         p.grad = None
     value, share = 0.0, 1 / (1 + len(more))

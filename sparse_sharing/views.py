@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .bytask import following
 from .fitting import Watch, tensors
 
 # %% ../nbs/method/13_views.ipynb #bfb9a06a
@@ -164,9 +165,7 @@ class View:
 
     def __init__(
         self,
-        masks: Mapping[
-            Place, tuple[Tensor, Tensor]
-        ],  # place -> parameter, and its mask as bits, or bool
+        masks: Mapping[Place, tuple[Tensor, Tensor]],  # parameter, and its mask as bits or bool
         own: Mapping[Place, tuple[nn.Module, str]],  # place -> module and name of what is seen
         rooms: Rooms,  # memory for masked weights
         watch: Watch | None = None,  # who looks on, in a first call
@@ -299,6 +298,7 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
     lists = (
         {"_flat_weights": property(_read_list, _write_list)} if issubclass(kind, nn.RNNBase) else {}
     )
+    methods |= following(kind, names, lambda: getattr(_NOW, "view", None) is not None)
     seen = {name: _reading(name) for name in names}
     return type(kind.__name__, (kind,), seen | lists | methods | marks | about)
 
@@ -329,15 +329,14 @@ def plain(
     for module in network.modules():
         kind: Any = type(module)
         module.__class__ = getattr(kind, "_plain_class", kind)
+        vars(module).pop("_copies", None)
     return network
 
 # %% ../nbs/method/13_views.ipynb #02d8a964
 def places(
     modules: Mapping[str, nn.Module],  # where to look, with all that they hold, by their names
     names: Mapping[int, str],  # `id` of a parameter or buffer -> what it is called
-) -> dict[
-    Place, tuple[nn.Module, str, str, str]
-]:  # -> module, its name, name in it, what it is called
+) -> dict[Place, tuple[nn.Module, str, str, str]]:  # -> module, its name, name in it, called so
     "Every module and name under which a tensor is read. Raises `TypeError` for a program of `torch.jit`."
     found: dict[Place, tuple[nn.Module, str, str, str]] = {}
     for prefix, part in modules.items():

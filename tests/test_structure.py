@@ -26,7 +26,7 @@ MEETING = {"tagging.tagger": {"persistence", "sharing"}}
 
 # Private names that are not the package's: each is PyTorch's, but for the first one.
 OF_OTHERS = {
-    "bytask.py": {"_buffers", "_non_persistent_buffers_set"},
+    "bytask.py": {"_buffers", "_load_from_state_dict", "_non_persistent_buffers_set"},
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers"},
     "fitting.py": {"_python_dispatch"},

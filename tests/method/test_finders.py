@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from nets import ENCODERS, any_task, copied, hard, heads, mlp, same, toy_task
+from nets import ENCODERS, any_task, any_way, copied, hard, heads, mlp, same, toy_task
 from test_masks import SHAPES, mask_of, masks
 from torch import nn
 
@@ -24,7 +24,7 @@ from sparse_sharing.finders import (
     shuffled,
 )
 from sparse_sharing.masks import Mask, chance_overlap, intersection, overlap_ratio, union
-from sparse_sharing.pruning import imp, prune
+from sparse_sharing.pruning import alone, imp, prune
 from sparse_sharing.sharing import HardSharing, SingleTask, SparseSharing
 from sparse_sharing.training import Task
 
@@ -205,6 +205,40 @@ class TestScores:
         sizes = magnitude(model, task, whole, epochs=2, magnitudes="last")
         assert len(ends) == 2
         assert same(sizes, {n: ends[-1][f"encoder.{n}"].abs() for n in whole})
+
+    def test_sensitivity_leaves_frozen_norms_as_they_are(self):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.1))
+        model, modes, task = HardSharing(net, heads()), [], toy_task("a")
+        net[1].eval().requires_grad_(False)
+
+        def loss(m, rows):
+            modes.append((m.encoder[1].training, m.encoder[2].training))
+            return task.loss(m, rows)
+
+        sensitivity(model, replace(task, loss=loss), Mask.ones(net))
+        assert set(modes) == {(False, True)}
+
+    def test_a_search_begins_with_what_is_the_tasks_own(self):
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        ones = dict.fromkeys("ab", Mask.ones(net))
+        model, x = SparseSharing(net, heads(), ones, private=True), torch.randn(6, 4)
+        for p in model.own["a"].parameters():
+            nn.init.normal_(p)
+        model(x + 3, task="a")
+        before = copied(model)
+        start = alone(model, toy_task("a"), ones["a"])
+        assert torch.equal(start.eval()(x, task="a"), model.eval()(x, task="a"))
+        assert same(copied(model), before)
+
+    def test_heads_at_layers_of_their_own(self):
+        model, _ = any_way("hierarchical")
+        for search in (
+            lambda: imp(model, toy_task("a")),
+            lambda: sensitivity(model, toy_task("a"), Mask.ones(model.encoder)),
+        ):
+            with pytest.raises(ValueError, match="layers of their own"):
+                search()
 
     def test_sensitivity_is_the_derivative_of_the_loss_by_a_factor(self):
         "As differences tell it, in double precision."

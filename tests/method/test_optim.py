@@ -7,7 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import ENCODERS, bits, copied, hard, heads, masks_of, mlp, same, seeded, sparse
+from nets import (
+    ENCODERS,
+    any_way,
+    bits,
+    copied,
+    hard,
+    heads,
+    masks_of,
+    mlp,
+    same,
+    seeded,
+    sparse,
+)
 from torch import nn
 
 from sparse_sharing.masks import Mask
@@ -97,6 +109,18 @@ class TestNothingOutsideTheSubnetMoves:
             found, moved = leaks(model, task, before, everything(model, optimizer))
             assert not found
             assert moved > sum(m.kept for m in model.masks.values()) / 4  # half of one task's
+
+    @pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
+    def test_layers_above_a_head(self, build):
+        "Also if gradients are zero instead of none."
+        model, inputs = any_way("hierarchical")
+        optimizer, above = build(model), model.encoder.layers[1]
+        for task in "ba":
+            before = copied(above)
+            optimizer.zero_grad(set_to_none=False)
+            model(inputs, task=task).square().sum().backward()
+            subnet_step(optimizer, model, task)
+            assert same(copied(above), before) == (task == "a")
 
     @pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
     def test_a_plain_step_leaks(self, build):
@@ -319,6 +343,31 @@ class TestLazyTables:
         before = copied(lazy)
         ours.flush()
         assert same(copied(lazy), before)  # once is enough
+
+    def test_two_embeddings_with_one_weight(self):
+        "A row is brought up to date whichever of them looks it up, in a copy, too."
+
+        class Two(nn.Module):
+            def __init__(self, sparse):
+                super().__init__()
+                torch.manual_seed(0)
+                self.one, self.two = (nn.Embedding(6, 2, sparse=sparse) for _ in range(2))
+                self.two.weight = self.one.weight
+
+            def forward(self, ids, name):
+                return getattr(self, name)(ids)
+
+        ends = []
+        for sparse_table in (True, False):
+            model = HardSharing(Two(sparse_table), {"a": nn.Identity()})
+            optimizer = SubnetSGD(model, lr=0.1, momentum=0.9)
+            for row in (0, 1, 2, 3):
+                optimizer.zero_grad()
+                model(torch.tensor([row]), "one" if row < 3 else "two", task="a").sum().backward()
+                optimizer.step("a")
+                model, optimizer = deepcopy((model, optimizer))
+            ends.append(model(torch.tensor([0]), "two", task="a"))
+        assert torch.allclose(*ends, atol=1e-6)
 
     def test_a_row_by_hand(self):
         table = nn.Embedding(2, 1, sparse=True)
@@ -557,6 +606,23 @@ class TestStateThatComesFromElsewhere:
 
 
 class TestOtherOptimisers:
+    def test_groups_without_the_copies_of_a_task(self):
+        "Rates by the part of a model: biases of a task's own are no part of its encoder."
+        net, inputs = mlp()
+        model = SparseSharing(net, heads(), masks_of(net), private=True)
+        parts = [model.encoder, model.heads, model.own]
+        for known in (parts[:2], parts):
+            groups = [{"params": part.parameters()} for part in known]
+            optimizer, before = torch.optim.SGD(groups, 0.1), copied(model)
+            backward(model, inputs, "a")
+            if known is not parts:
+                with pytest.raises(ValueError, match="'0.bias'.*'a' trains.*model.own"):
+                    subnet_step(optimizer, model, "a")
+                assert same(copied(model), before)
+        subnet_step(optimizer, model, "a")
+        assert not same(copied(model.own["a"]), copied(model.own["b"]))
+        subnet_step(torch.optim.SGD(model.heads.parameters(), 0.1), model, "a")
+
     @pytest.mark.parametrize("moment", ["pre", "post"])
     def test_hooks_see_the_whole_model(self, moment):
         model, inputs = sparse(mlp)

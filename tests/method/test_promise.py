@@ -239,6 +239,18 @@ class TestCompiled:
             ends.append({n: p.detach().clone() for n, p in model.named_parameters()})
         assert all(torch.allclose(ends[0][n], p, atol=1e-6) for n, p in ends[1].items())
 
+    def test_a_copy_of_a_model_that_was_compiled_in_place_computes_with_its_own_weights(self):
+        torch.compiler.reset()
+        model, x = sparse(mlp)
+        model.eval().compile(backend="eager")
+        wanted = model(x, task="a")
+        for copy in (deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(copy(x, task="a"), wanted)
+            with torch.no_grad():
+                for p in copy.parameters():
+                    p.zero_()
+            assert not copy(x, task="a").any()
+
     def test_an_optimiser_of_torch_over_the_compiled_model(self):
         torch.compiler.reset()
         model, x = sparse(mlp)
@@ -524,6 +536,17 @@ class TestPastAMask:
             model(x, task="a")
 
 
+class Lambda(nn.Module):
+    "A model in a function."
+
+    def __init__(self, function, model):
+        super().__init__()
+        self.function, self.model = function, model
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Grows(nn.Module):
     "Adds positions, from a table that is made anew when it is too short."
 
@@ -790,6 +813,67 @@ class TestBuffersAndBiases:
         kept = {t: int(apart.own[t].get_buffer("1.num_batches_tracked")) for t in "ab"}
         assert kept == {"a": 1, "b": 0} and apart.encoder[1].num_batches_tracked == 0
         assert "own.a.1.running_mean" in apart.state_dict()
+
+    @pytest.mark.parametrize("part", ["encoder", "encoder.1"])
+    def test_what_is_loaded_into_the_encoder_counts_for_every_task(self, part):
+        net, trained = (nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)) for _ in range(2))
+        for _ in range(9):
+            trained(3 * torch.randn(6, 4) + 5)
+        ones = dict.fromkeys("abc", Mask.ones(net))
+        model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, masks_of(net), private=True)
+        model.add_task("c", nn.Identity(), ones["c"])
+        copy = deepcopy(model)
+        for loaded in (model, copy):
+            source = trained if part == "encoder" else trained[1]
+            loaded.get_submodule(part).load_state_dict(source.state_dict())
+            for task in "abc":
+                for name, tensor in trained.state_dict().items():
+                    if name.startswith("1."):
+                        assert torch.equal(loaded.own[task].state_dict()[name], tensor)
+        model.encoder.load_state_dict(trained.state_dict())
+        x = torch.randn(5, 4)
+        assert torch.equal(model.eval()(x, task="c"), trained.eval()(x))
+        other = deepcopy(model)
+        with torch.no_grad():
+            other.own["a"].get_buffer("1.running_mean").fill_(7)
+        model.load_state_dict(other.state_dict())  # a state of the whole model has each task's
+        assert same(model.state_dict(), other.state_dict())
+        assert not any("_copies" in vars(m) for m in model.export("a").modules())
+
+    def test_statistics_are_reset_task_by_task(self):
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        ones = dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, ones, private=True)
+        seen = [lambda t=t: int(model.own[t].get_buffer("1.num_batches_tracked")) for t in "ab"]
+        x = torch.randn(6, 4)
+        for task in "ab":
+            model(x + 5, task=task)
+        with pytest.raises(RuntimeError, match=r"BatchNorm1d for itself.*view\(task\)"):
+            net[1].reset_running_stats()
+        assert [count() for count in seen] == [1, 1]
+        with model.view("a"):
+            net[1].reset_running_stats()
+        assert [count() for count in seen] == [0, 1]
+        for task in "ab":  # one after the other, as torch.optim.swa_utils.update_bn is used
+            whole = Lambda(lambda x, task=task: model(x, task=task), model)
+            with model.view(task):
+                torch.optim.swa_utils.update_bn([x, x + 2], whole)
+        assert [count() for count in seen] == [2, 2] and net[1].momentum == 0.1
+        means = [model.own[t].get_buffer("1.running_mean") for t in "ab"]
+        with torch.no_grad():
+            assert torch.allclose(means[0], (net[0](x) + net[0](x + 2)).mean(0) / 2, atol=1e-5)
+        assert torch.equal(*means)
+
+    def test_what_begins_anew_begins_anew_for_every_task(self):
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        ones = dict.fromkeys("ab", Mask.ones(net))
+        model = SparseSharing(net, {t: nn.Identity() for t in "ab"}, ones, private=True)
+        model(torch.randn(6, 4) + 5, task="a")
+        for layer in net:
+            layer.reset_parameters()
+        for task in "ab":
+            for name, tensor in model.own[task].state_dict().items():
+                assert torch.equal(tensor, net.state_dict()[name])
 
     def test_a_buffer_that_is_given_another_tensor(self):
         class Mean(nn.Module):

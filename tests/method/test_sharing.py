@@ -324,6 +324,14 @@ class TestSingleTask:
             assert set(model.subnet(task)) == {f"encoders.{task}.{n}" for n in masks[task]}
             assert set(model.subnet(task)) <= dict(model.named_parameters()).keys()
 
+    @pytest.mark.parametrize("make", [SingleTask, SoftSharing])
+    def test_a_head_that_is_tied_to_what_is_copied(self, make):
+        encoder, tops = Tower(2), {t: nn.Linear(8, 8) for t in "ab"}
+        tops["b"].weight = encoder.layers[1].linear.weight
+        with pytest.raises(ValueError, match="'weight' of the head of 'b' is tied"):
+            make(encoder, tops)
+        HardSharing(encoder, tops)
+
 
 class TestLayers:
     def test_a_level_is_the_tower_cut_off_there(self):

@@ -303,6 +303,16 @@ class TestSteps:
             train_step(model, tasks[0], np.arange(8), SubnetSGD(model), 1.0)
         assert same(copied(one), copied(two))
 
+    def test_gradients_of_parameters_beside_the_model_do_not_pile_up(self):
+        "As of weights of losses, which are learnt, too."
+        model, tasks = start()
+        beside = nn.Parameter(torch.zeros(()))
+        task = replace(tasks[0], loss=lambda m, rows: tasks[0].loss(m, rows) + beside)
+        optimizer = torch.optim.SGD([*model.parameters(), beside], 1.0)
+        for steps in range(1, 4):
+            train_step(model, task, np.arange(8), optimizer, None)
+            assert beside == -steps
+
     def test_gradients_of_what_is_not_trained_do_not_pile_up(self):
         "An optimiser over the heads alone: clipping must not see more at each step."
         model, tasks = start()

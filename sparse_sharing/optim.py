@@ -10,6 +10,7 @@ import inspect
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from .lazy import LazyTable
-from .outside import Outside, hidden, wrapped
+from .outside import Outside, begun_as_weight, hidden, wrapped
 from .sharing import Sharing, find_sharing
 from .views import keep_bits
 
@@ -303,8 +304,11 @@ def _step_inside(optimizer: Optimizer, model: Sharing, reach: dict[Tensor, Tenso
     for p in strangers:
         p.grad = None
     held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    copies = cache(lambda: set().union(*map(begun_as_weight, optimizers)))
     partial = [
-        Outside(optimizer.state[p], p, bits) for p in held if (bits := reach.get(p)) is not None
+        Outside(optimizer.state[p], p, bits, copies)
+        for p in held
+        if (bits := reach.get(p)) is not None
     ]
     first = any(not outside.state for outside in partial)
     undo = {p: (p.clone(), deepcopy(optimizer.state[p])) for p in held} if first else {}

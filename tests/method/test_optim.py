@@ -714,6 +714,41 @@ class TestOtherOptimisers:
                 backward(model, torch.ones(1, shape[0]), "a")
                 subnet_step(optimizer, model, "a")
 
+    def test_states_that_begin_as_the_weight_do_so_outside_of_the_first_subnet(self):
+        class Pulled(torch.optim.Optimizer):
+            "Pulls weights half the way to those that plain steps would have given, as schedule-free ones do."
+
+            def __init__(self, params):
+                super().__init__(params, {"lr": 0.1, "weight_decay": 0.5})
+
+            @torch.no_grad()
+            def step(self, closure=None):
+                for group in self.param_groups:
+                    for p in (p for p in group["params"] if p.grad is not None):
+                        plain = self.state[p].setdefault("plain", p.clone())
+                        plain.mul_(1 - group["lr"] * group["weight_decay"])
+                        plain.sub_(p.grad, alpha=group["lr"])
+                        p.lerp_(plain, 0.5)
+
+        net = nn.Linear(4, 3, bias=False)
+        draw = torch.Generator().manual_seed(0)
+        masks = {task: Mask.random(net, 0.5, draw) for task in "ab"}
+        model = SparseSharing(net, {task: nn.Identity() for task in "ab"}, masks)
+        optimizer, begun = Pulled(net.parameters()), net.weight.detach().clone()
+        one, other = (masks[task]["weight"] for task in "ab")
+        backward(model, torch.randn(2, 4, generator=draw), "a")
+        subnet_step(optimizer, model, "a")
+        plain = optimizer.state[net.weight]["plain"]
+        assert torch.equal(plain[~one], begun[~one]) and not torch.equal(plain[one], begun[one])
+        optimizer.zero_grad()
+        backward(model, torch.randn(2, 4, generator=draw), "b")
+        grad = net.weight.grad.clone()
+        subnet_step(optimizer, model, "b")
+        new = other & ~one
+        assert new.any()
+        expected = begun.lerp(begun * 0.95 - 0.1 * grad, 0.5)
+        assert torch.allclose(net.weight[new], expected[new])
+
     def test_a_head_that_came_later_is_refused(self):
         model, inputs = sparse(mlp)
         optimizer = torch.optim.AdamW(model.parameters())

@@ -149,7 +149,9 @@ def begun_as_weight(
     optimizer: Optimizer,  # any; stays as it is
 ) -> set[str]:  # names of states
     "States that begin as a copy of the weight. None, if the optimiser cannot be tried without its parameters."
-    names = set()
+    names: set[str] = set()
+    if "param_groups" not in vars(optimizer):  # a wrapper that passes on what it wraps
+        return names
     for group in (group for group in optimizer.param_groups if group["params"]):
         weight = nn.Parameter(group["params"][0].detach().new_full((2, 2), 0.75))
         begun, weight.grad = weight.detach().clone(), torch.zeros_like(weight)

@@ -362,7 +362,7 @@ class SoftSharing(Sharing):
         return f"stacks.{self.stacks.key(task)}"
 
     def parts(self, task: str) -> list[nn.Module]:
-        "All stacks: each task listens to all others."
+        # all stacks: each task listens to all others
         return [self.heads[task], self.stem, self.stacks, self.mixing]
 
     def _network(self, task: str) -> nn.Module:

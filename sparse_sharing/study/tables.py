@@ -215,8 +215,8 @@ def _chain_rows(finished: Finished, key: Key) -> Iterator[list[Any]]:
 def _overlap_rows(finished: Finished) -> Iterator[tuple[list[Any], list[list[Any]]]]:
     "A row for each group of masks, and rows of its parts."
     for key, names in groups(finished.experiment, finished.planned).items():
-        if not set(names) <= finished.results.keys():
-            continue
+        if len(names) < 2 or not set(names) <= finished.results.keys():
+            continue  # one mask overlaps with nothing
         masks = [Mask(load_file(finished.folder, f"{name}/{MASK}")) for name in names]
         group = [joined(key.tasks), key.variant, key.level, key.seed]
         parts = [[*group, *part] for part in part_overlaps(masks).itertuples(index=False)]

@@ -46,7 +46,8 @@ def _word(line: str, number: int, column: int) -> str:
         raise ValueError(f"line {number} of the input is CoNLL-U: say --column 2.")
     word = cells[column - 1].strip() if 0 < column <= len(cells) else ""
     if not word:
-        raise ValueError(f"line {number} of the input has no word in column {column}.")
+        hint = "" if "\t" in line else " Only tabs separate columns, and it has none."
+        raise ValueError(f"line {number} of the input has no word in column {column}.{hint}")
     return word
 
 
@@ -153,7 +154,9 @@ def main(
     )
     parser.add_argument("model", help="folder that Tagger.save wrote")
     parser.add_argument("--lines", action="store_true", help="each line of the input is a sentence")
-    parser.add_argument("--column", type=int, default=1, help="which column holds the word, from 1")
+    parser.add_argument(
+        "--column", type=int, default=1, help="which column holds the word, from 1; tabs separate"
+    )
     parser.add_argument(
         "--comments", default="", help="what a comment begins with; none: no line is one"
     )

@@ -1,7 +1,10 @@
 "Experiments on column files of one's own: what is declared, in text, and what is refused at once."
 
 import pytest
+from studies import TINY
 
+from sparse_sharing import report
+from sparse_sharing.study import run
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import of_task
 from sparse_sharing.study.models import build
@@ -115,3 +118,13 @@ def test_a_task_that_the_corpus_has_not(here):
 def test_columns_need_a_folder():
     with pytest.raises(ValueError, match="columns speak of files: give their folder in data_dir"):
         Experiment("exp1", columns="word x").read()
+
+
+def test_one_task_alone_has_scores_and_no_overlap(here):
+    "Its mask has nothing to be held against."
+    given = dict(columns="word kind _", comments="#", workers=1, results_dir=str(here / "r"))
+    experiment = Experiment("exp1", data_dir=write(here / "d"), **TINY, **given)
+    results = report.load(run(experiment, log=None))
+    assert set(results.results["task"]) == {"kind"} and results.overlap.empty
+    assert {"single", "subnet", "sparse"} <= set(results.results["system"])
+    assert report.overlap_table(results).data.empty

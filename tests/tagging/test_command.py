@@ -78,6 +78,11 @@ UNSAID = "looks like a comment. Say --comments '#', or none if it is a word."
     [
         (b"a\n\tb\n", {}, "line 2 of the input has no word in column 1."),
         (b"a\tb\nc\n", {"column": 2}, "line 2 of the input has no word in column 2."),
+        (
+            b"1 a NN\n",
+            {"column": 2},
+            "line 1 of the input has no word in column 2. Only tabs separate",
+        ),
         (b"a\n", {"column": 0}, "line 1 of the input has no word in column 0."),
         (b"a\n\xe9\n", {}, "line 2 of the input: byte 0xe9 is not UTF-8. Convert it, for"),
         (b"a\n\n# text = a\na\n", {}, f"line 3 of the input {UNSAID}"),

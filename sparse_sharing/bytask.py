@@ -141,8 +141,8 @@ def following(
     kind: type[nn.Module],  # of a module of an encoder
     names: frozenset[str],  # of its tensors, of which tasks may have copies
     looking: Callable[[], bool],  # whether this thread sees a task's copies
-) -> dict[str, Callable[..., None]]:  # methods for a class like it
-    "Ways to give a module's tensors other numbers, after which the copies have these, too."
+) -> dict[str, Callable[..., Any]]:  # methods for a class like it
+    "Ways to give a module's tensors other numbers, after which the copies have these, too; and slices that a view is seen through."
 
     def load(module: Any, state_dict: Any, prefix: str, *rest: Any) -> None:
         kind._load_from_state_dict(module, state_dict, prefix, *rest)
@@ -165,8 +165,16 @@ def following(
         module_kind: Any = kind
         module_kind.reset_running_stats(module)
 
+    def item(module: Any, place: Any) -> Any:
+        if looking() and isinstance(place, slice):  # a list made anew would hold copies
+            return [module[i] for i in range(*place.indices(len(module)))]
+        list_kind: Any = kind
+        return list_kind.__getitem__(module, place)
+
     ways = {"reset_parameters": begin, "reset_running_stats": reset}
-    return {"_load_from_state_dict": load} | {n: way for n, way in ways.items() if hasattr(kind, n)}
+    found = {name: way for name, way in ways.items() if hasattr(kind, name)}
+    slices = {"__getitem__": item} if issubclass(kind, nn.ParameterList) else {}
+    return {"_load_from_state_dict": load} | found | slices
 
 # %% ../nbs/method/14_bytask.ipynb #b7f0c205
 def check_untied(

@@ -89,7 +89,7 @@ def joint_step(
         _average(inner, gradients, group)
     for p in inner.parameters():
         own = [found[p] for found in gradients.values() if p in found]
-        p.grad = sum(own[1:], own[0]) if own else None
+        p.grad = sum(own[1:], own[0].clone()) if own else None  # two weights may have one gradient
     if combine is not None and len(losses) > 1:
         _combine_shared(inner, gradients, combine, group)
     subnet_step(optimizer, model, *losses)

@@ -118,13 +118,18 @@ def hidden(
             before.remove()
         handles.append(optimizer.register_step_post_hook(show))
         _put_first(handles[-1])
-    hide()
     try:
+        hide()
         yield
     finally:
-        show()
-        for handle in handles:
-            handle.remove()
+        try:
+            show()
+        except BaseException:  # interrupted: what is back already is put back once more
+            show()
+            raise
+        finally:
+            for handle in handles:
+                handle.remove()
 
 # %% ../nbs/method/23_outside.ipynb #22outs09
 def wrapped(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .bytask import ByTask, buffers
-from .fitting import TaskMasks, Watch
+from .fitting import TaskMasks, Watch, by_id, lost
 from .masks import Mask
 from .views import WHOLE, Place, Rooms, View, as_bits, places, redirect
 
@@ -106,7 +106,11 @@ class Tied(Tasks):
                 raise RuntimeError(
                     f"{path}.{name} was tied to {home}.{last}, which is masked, and is so no more: tie them again"
                 )
-        return any(m._modules.get(name) is not inner for m, name, inner in self._links[task])
+        links = self._links[
+            task
+        ]  # those of another model, if this one was made from its `__dict__`
+        foreign = bool(links) and links[0][0] is not self
+        return foreign or any(m._modules.get(name) is not inner for m, name, inner in links)
 
     def _way(self, paths: Iterable[str]) -> list[tuple[nn.Module, str, nn.Module]]:
         "Each module on the way to some places: what holds it, and under which name."
@@ -144,26 +148,6 @@ class Tied(Tasks):
         self._tie()
         return found
 
-# %% ../nbs/method/15_subnets.ipynb #a4e7e994
-def _lost(task: str, name: str) -> RuntimeError:
-    return RuntimeError(
-        f"{name!r} is masked for {task!r}, or is its own, and the encoder has it no more: something was put around a "
-        "module, or a parametrisation such as weight norm, after the model was made. Do that first, and make masks and "
-        "model of what comes out; to compile, use `model.compile()` or `model.encoder.compile()`"
-    )
-
-
-def _by_id(
-    names: Iterable[str],  # of parameters and buffers
-    tensors: Mapping[str, Tensor | None],  # those of the encoder, by name
-    task: str,  # whose mask or own tensors they are
-) -> dict[int, str]:  # `id` -> name, of those that hold something
-    "Names by tensor. Raises `RuntimeError` for one that the encoder has no more."
-    for name in names:
-        if name not in tensors:
-            raise _lost(task, name)
-    return {id(tensors[name]): name for name in names if tensors[name] is not None}
-
 # %% ../nbs/method/15_subnets.ipynb #8fc4810d
 class Viewed(Tied):
     "How a task sees the model."
@@ -200,6 +184,8 @@ class Viewed(Tied):
         task: str,  # name of a task
     ) -> View:
         "The model as a task sees it: `with model.view(task):`."
+        if torch.jit.is_tracing():
+            raise RuntimeError("torch.jit.trace cannot follow a mask: trace `model.export(task)`")
         masks = self._masked(task, self.bits if torch.is_grad_enabled() else self._laid)
         return View(masks, self._places[task][1], self._rooms, self._watch(task))
 
@@ -212,7 +198,7 @@ class Viewed(Tied):
 
     def _watch(self, task: str) -> Watch | None:
         "Who looks on in the first calls of a task."
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling():
             return None
         graph = torch.is_grad_enabled() and (task, True) in self._first
         if not graph and (task, False) not in self._first:
@@ -232,7 +218,7 @@ class Viewed(Tied):
         for place, (module, _, name, called) in self._places[task][0].items():
             weight = module._parameters.get(name)
             if weight is None:
-                raise _lost(task, called)
+                raise lost(task, called)
             masks[place] = weight, mask(task, called, weight)
         return masks
 
@@ -241,7 +227,7 @@ class Viewed(Tied):
         encoder = self.encoder_of(task)
         where = {self.home(task): encoder, f"heads.{self.heads.key(task)}": self.heads[task]}
         tensors = dict(encoder.named_parameters()) | buffers(encoder)
-        masked = places(where, _by_id(self.masks.get(task, {}), tensors, task))
+        masked = places(where, by_id(self.masks.get(task, {}), tensors, task))
         for _, path, name, called in masked.values():
             home, _, last = f"{self.home(task)}.{called}".rpartition(".")
             if (path, name) != (home, last):
@@ -249,7 +235,7 @@ class Viewed(Tied):
         own: dict[Place, Any] = {}
         paths, mine = [path for _, path, _, _ in masked.values()], self.own_of(task)
         names = [*dict(mine.named_parameters()), *buffers(mine)]
-        found = places(where, _by_id(names, tensors, task)) | self._empty(task, names, tensors)
+        found = places(where, by_id(names, tensors, task)) | self._empty(task, names, tensors)
         for place, (module, path, name, called) in found.items():
             inner, _, last = called.rpartition(".")
             own[place] = mine.get_submodule(inner), last
@@ -283,13 +269,16 @@ class Reaching(Viewed):
         reach: dict[Tensor, Tensor | None] = {}
         for task in tasks:
             masked = dict(self._masked(self.known(task), self.bits).values())
-            for part in self.parts(task):
-                for weight in part.parameters():
-                    bits, before = masked.get(weight), reach.get(weight)
-                    if weight not in reach:
-                        reach[weight] = bits
-                    else:  # of several tasks
-                        reach[weight] = None if bits is None or before is None else before | bits
+            inside = [p for part in self.parts(task) for p in part.parameters()]
+            for weight in [
+                *inside,
+                *self.parameters(recurse=False),
+            ]:  # and those of a class of yours
+                bits, before = masked.get(weight), reach.get(weight)
+                if weight not in reach:
+                    reach[weight] = bits
+                else:  # of several tasks
+                    reach[weight] = None if bits is None or before is None else before | bits
         return reach
 
     def alike(

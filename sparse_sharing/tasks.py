@@ -167,6 +167,9 @@ def evaluate(
         scores = {task.name: float(task.score(model)) for task in tasks}
     finally:
         for module, training in modes:
+            if module.training != training:
+                module.train(training)  # some modules do more here than to set the mode
+        for module, training in modes:
             module.training = training
     for name, score in scores.items():
         if math.isnan(score):

@@ -52,9 +52,10 @@ def train_step(
 ):  # the loss, times the task's weight; not finite (as its gradient was): no step was taken
     "One step of one task: what `fit` does over and over."
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    every = parameters
     if not isinstance(optimizer, SubnetSGD) or optimizer.whole is not model:
-        parameters = list(dict.fromkeys([*model.parameters(), *parameters]))
-    for p in parameters:
+        every = [*model.parameters(), *parameters]
+    for p in every:
         p.grad = None
     value, share = 0.0, 1 / (1 + len(more))
     for part in (batch, *more):
@@ -283,7 +284,7 @@ def fit(
     log: Callable[[list[dict[str, Any]]], None] | None = print_epoch,  # told of each epoch
     on_step: Callable[[Step], object] | None = None,  # told of each step
 ) -> Fit:  # the learning curve and the best epoch
-    """Train tasks in turn, each in its own subnet (paper, *Training Subnets in Parallel*).
+    """Train several tasks, a task in each step, in its own subnet (paper, *Training Subnets in Parallel*).
 
     Raises `ValueError` for an argument that makes no sense or a checkpoint of another run, `Damaged` if it
     is not as it was written, and `FloatingPointError` at the first loss or score that is not finite.

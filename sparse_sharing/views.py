@@ -144,8 +144,8 @@ class Rooms:
         count = getattr(torch._C, "_storage_Use_Count", None)
         if weight.device.type != "cpu" or weight.numel() < self.SMALL or count is None:
             return None
-        if torch.is_inference_mode_enabled():
-            return None  # such memory could never be written to again
+        if torch.is_inference_mode_enabled() or _in_transform(weight) or not weight.is_leaf:
+            return None  # memory that could not be written to again, or a weight that comes once
         rooms: list[Tensor] = self._here.__dict__.setdefault(str(id(weight)), [])
         for room in rooms:
             fits = (room.shape, room.dtype) == (weight.shape, weight.dtype)

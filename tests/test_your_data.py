@@ -96,6 +96,8 @@ def test_one_task_and_a_test_of_one_sentence(tmp_path):
     [
         (dict(columns="word pos"), "columns speak of files: give their folder in data_dir"),
         (dict(head="CRF"), "head is 'CRF': it is linear or crf"),
+        (dict(n_seeds=8), "unknown parameter n_seeds: this notebook knows alpha"),
+        (dict(alpha=1.5), "alpha is 1.5: give a number from 0.01 to 0.99"),
     ],
 )
 def test_what_is_not_meant_is_not_trained(tmp_path, given, message):

@@ -16,7 +16,6 @@ from typing import Any
 from .data import TASKS, Data, Source, of_task, read_data
 from sparse_sharing.study.machine import (
     ask,
-    check_device,
     check_folder,
     check_place,
     placed,
@@ -34,6 +33,7 @@ from sparse_sharing.study.parameters import (
 )
 from .presets import PRESETS, Settings
 from ..tagging.lines import layout, pairs_of
+from ..tagging.tagger import check_device
 
 # %% ../../nbs/study/02_config.ipynb #36524aba
 @dataclass(frozen=True)
@@ -177,7 +177,10 @@ class Described(Parameters):
             return ()
         table4 = ("sparse_table4",) if self.densities else ()
         papers = ("single", "subnet", "hard", *self.design.layerwise, "sparse", *table4)
-        besides = BESIDES if table4 else tuple(s for s in BESIDES if s != "long_round")
+        without = {"long_round"} if not table4 else set()
+        if len(self.design.tasks) == 1:
+            without.add("other_task")  # there is none
+        besides = tuple(system for system in BESIDES if system not in without)
         return papers + besides
 
     @property
@@ -245,6 +248,33 @@ def _check_systems(experiment: "Experiment") -> None:
         raise ValueError(f"systems is {experiment.systems!r}: name one, or leave it out")
 
 
+def _check_names(experiment: "Experiment") -> None:
+    "What is said of a task or a layer has to be said of one that there is."
+    tasks = experiment.design.tasks
+    if "," in experiment.tasks:
+        raise ValueError(f"tasks is {experiment.tasks!r}: put blanks between the names")
+    if twice := next((task for task in tasks if tasks.count(task) > 1), ""):
+        raise ValueError(f"tasks has {twice} more than once: name each task once")
+    for name in ("columns", "splits"):
+        for part in getattr(experiment, name).split(";"):
+            task, colon, _ = part.partition(":")
+            if colon and task.strip() not in tasks:
+                raise ValueError(
+                    f"{name} speaks of {task.strip()}: the tasks are {', '.join(tasks)}"
+                )
+    if not experiment.design.separate:
+        return
+    for task in tasks:
+        if not of_task(experiment.columns, task):
+            raise ValueError(f"columns says nothing of {task}: write {task}: word {task}, say")
+    layers = {x for task in tasks for x in layout(of_task(experiment.columns, task)).layers}
+    for layer in pairs_of(experiment.schemes, "schemes"):
+        if layer not in layers:
+            raise ValueError(
+                f"schemes speak of {layer}: the layers are {', '.join(sorted(layers))}"
+            )
+
+
 OWN = ("exp1", "exp2", "exp3")  # experiments that take a corpus of one's own, and other tasks
 
 
@@ -263,6 +293,7 @@ def _check_own(experiment: "Experiment") -> None:
         return
     if experiment.design.separate and not experiment.tasks:
         raise ValueError("tasks says which sub-folders of data_dir to read: give it beside columns")
+    _check_names(experiment)
     for task in experiment.design.tasks:
         layout(of_task(experiment.columns, task))
         split_pairs = pairs_of(of_task(experiment.splits, task), "splits")
@@ -280,9 +311,14 @@ def _check_preset(experiment: "Experiment") -> None:
 
 def _check_levels(experiment: "Experiment") -> None:
     tasks = experiment.design.tasks
-    for task, _ in levels_of(experiment.levels):
+    deepest = max(experiment.settings.training.sizes.layers, 2)  # hierarchical sharing needs two
+    for task, level in levels_of(experiment.levels):
         if task not in tasks:
             raise ValueError(f"levels speaks of {task}: the tasks are {', '.join(tasks)}")
+        if level > deepest:
+            raise ValueError(
+                f"levels gives {task} the layer {level}, and the encoder has {deepest}: write 1 to {deepest}"
+            )
 
 # %% ../../nbs/study/02_config.ipynb #f4010e60
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ..tagging.auxiliary import with_positions, with_related
 from ..tagging.batches import Split, Vocabulary, coverage, encode
 from ..tagging.corpora import Corpus, read_corpora, read_corpus, shared_sentences
 from ..tagging.declared import read_columns
-from ..tagging.lines import pairs_of
+from ..tagging.lines import layout, pairs_of
 from ..tagging.practice import practice
 from ..tagging.vectors import read_vectors
 
@@ -105,10 +105,12 @@ def _declared(source: Source) -> dict[str, Corpus]:
     schemes = pairs_of(source.schemes, "schemes")
     corpora = {}
     for task in source.tasks.split():
+        columns = of_task(source.columns, task)
+        there = layout(columns).layers
         corpora[task] = read_columns(
             Path(source.data_dir) / task,
-            of_task(source.columns, task),
-            {layer: scheme for layer, scheme in schemes.items() if layer == task},
+            columns,
+            {layer: scheme for layer, scheme in schemes.items() if layer in there},
             source.comments,
             source.delimiter,
             of_task(source.splits, task),
@@ -196,14 +198,29 @@ def _about(
     return identity.hexdigest(), about
 
 # %% ../../nbs/study/03_data.ipynb #5a5e9e37
-@lru_cache(maxsize=1)
+def _state(source: Source) -> tuple[tuple[str, int, int], ...]:
+    "Name, time of the last change and size of each file: a file that was mended is read again."
+    folder, vectors = Path(source.data_dir), Path(source.embeddings)
+    files = sorted(folder.rglob("*")) if source.data_dir else []
+    files += [vectors] if source.embeddings else []
+    found = [(str(file), file.stat()) for file in files if file.is_file()]
+    return tuple((name, at.st_mtime_ns, at.st_size) for name, at in found)
+
+
 def read_data(
     source: Source,  # which corpora and vectors
 ) -> Data:
-    """Read and encode corpora and word vectors, once per process.
+    """Read and encode corpora and word vectors, once per process as long as no file changes.
 
     Raises what the readers of corpora and vectors raise.
     """
+    there = source.absolute
+    return _read_once(there, _state(there))
+
+
+@lru_cache(maxsize=1)
+def _read_once(source: Source, state: tuple[tuple[str, int, int], ...]) -> Data:
+    "What `read_data` keeps, for files in one state."
     by_task = _corpora(source)
     parts = _parts(by_task)
     every = _together(parts)

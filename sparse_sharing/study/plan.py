@@ -104,7 +104,7 @@ def _with_masks(plan: Plan, experiment: Experiment, data: str, seed: int, choice
     near: dict[str, Unit] = {}
     for task in tasks:
         units = chain(experiment, data, seed, task, hard[0])
-        plan[Key(IMP, (task,), seed=seed)] = units
+        plan[Key(IMP, (task,), seed=seed)] = [hard[0], *units]
         choice = choices.get((task, seed))
         if choice is None:
             continue

@@ -21,6 +21,7 @@ import pandas as pd
 
 from ..files import load_json
 from .data import Source
+from .main import recorded_experiment
 from .runner import perform
 from .units import Training, Unit
 from ..tagging.encoder import Sizes
@@ -118,9 +119,8 @@ def main() -> None:
     )
     parser.add_argument("results", help="folder of a recorded experiment")
     parser.add_argument("unit", nargs="?", help="name of a unit; none: a single-task warmup")
-    parser.add_argument("--data", default="", help="folder of the corpus; none: generated")
-    parser.add_argument("--embeddings", default="", help="GloVe text file, plain or .gz")
-    parser.add_argument("--separate", action="store_true", help="each task has its own corpus")
+    parser.add_argument("--data", default="", help="folder of the corpus; none: where it was")
+    parser.add_argument("--embeddings", default="", help="word vectors; none: where they were")
     arguments = parser.parse_args()
     name = arguments.unit
     if not name:
@@ -132,7 +132,12 @@ def main() -> None:
         if not plain:
             sys.exit(f"{arguments.results}: no finished unit that starts from nothing; name one")
         name = plain[0]
-    source = Source(arguments.data, arguments.embeddings, arguments.separate)
+    source = recorded_experiment(arguments.results)[0].source
+    source = replace(
+        source,
+        data_dir=arguments.data or source.data_dir,
+        embeddings=arguments.embeddings or source.embeddings,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tags that only dev has do not matter here
         try:

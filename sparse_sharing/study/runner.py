@@ -289,9 +289,6 @@ def _do(unit: Unit, folder: Path, source: Source, before: Mapping[str, Any] | No
         remove(draft, home)
     torch.set_num_threads(1)
     data = read_data(source)
-    if data.checksum != unit.data:  # perhaps the files have changed since this process read them
-        read_data.cache_clear()
-        data = read_data(source)
     if data.checksum != unit.data:
         raise ValueError(
             f"{unit.label}: the data that {platform.node()} reads are not those it was made for; give "

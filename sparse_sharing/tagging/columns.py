@@ -6,6 +6,7 @@
 __all__ = ['SLIPS', 'read_files', 'problems', 'paper_schemes', 'read_conll']
 
 # %% ../../nbs/tagging/03_columns.ipynb #13ef619c
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,7 +140,7 @@ class _Spans(_Breaks):
 def _single(table: Table, layer: str, said: bool) -> list[tuple[str, ...]]:
     "A layer of single tags. Raises `FormatError` if they mark spans, and nobody said otherwise."
     tags = table.columns[layer]
-    sign = look_like_spans(list(dict.fromkeys(tags)))
+    sign = look_like_spans([tag for tag in dict.fromkeys(tags) if tag != "_"])
     if sign and not said:
         raise FormatError(
             f"{table.path}:{table.lines[tags.index(sign)]}: {layer} tags such as {sign} mark spans. "
@@ -150,6 +151,13 @@ def _single(table: Table, layer: str, said: bool) -> list[tuple[str, ...]]:
         raise FormatError(
             f"{table.path}:{table.lines[0]}: every {layer} tag is _, so this file has no {layer}. "
             "Take another column, or skip this one with _."
+        )
+    if "_" in tags and not said:
+        warnings.warn(
+            f"{table.path}:{table.lines[tags.index('_')]}: {tags.count('_'):,} of {len(tags):,} {layer} "
+            f"tags are _, which is learnt as a tag. If it says that a tag is missing, leave these "
+            f"sentences out; if it is a tag, say {layer}=none.",
+            stacklevel=2,
         )
     return table.cut(tags)
 

@@ -63,7 +63,11 @@ def _share(text: str) -> float | None:
 
 def _at(home: Path, place: str) -> list[Path]:
     "The files of a name or pattern in a folder."
+    if (home / place).is_file():  # whatever signs its name has
+        return [home / place]
     if any(c in place for c in "*?["):
+        if Path(place).is_absolute():
+            raise ValueError(f"splits: {place} is a pattern, and those are counted from {home}")
         matches = sorted(p for p in home.glob(place) if p.is_file())
         if not matches:
             raise FileNotFoundError(f"{home}: no file matches {place}. Check folder and pattern.")
@@ -81,6 +85,8 @@ def split_files(
     twice there, `ValueError` for names that are no splits.
     """
     if isinstance(path, Mapping):
+        if splits:
+            raise ValueError("splits beside a file for each split: give one of the two")
         home, pairs = Path(), {str(k): str(v) for k, v in path.items()}
     else:
         home = Path(path)
@@ -88,6 +94,8 @@ def split_files(
         if not home.exists():
             raise FileNotFoundError(f"{home}: no such file or folder. Check the path.")
         if home.is_file():
+            if "train" in pairs:
+                raise ValueError(f"splits names a file for train, and {home} is one: leave it out")
             pairs = {"train": home.name, **pairs}
             home = home.parent
         elif not pairs:

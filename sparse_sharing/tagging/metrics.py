@@ -93,10 +93,11 @@ def span_f1(
 ) -> float:  # in percent; 0 if no span is right
     """Lenient F1 of spans, the headline number: seqeval's default mode; on BIO2 it is conlleval's.
 
-    Raises ValueError if the two sides differ in length, if there is no word, or if a tag is not a
-    span tag.
+    Raises ValueError if the two sides differ in length, if there is no word, if the scheme is
+    unknown, or if a tag is not a span tag.
     """
     _check_sentences(gold, predicted)
+    scheme = scheme_called(scheme)
     if scheme in ("bilou", "io"):
         gold, predicted = (
             [[in_bies(t, scheme) for t in s] for s in side] for side in (gold, predicted)

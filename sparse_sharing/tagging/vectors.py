@@ -179,7 +179,7 @@ def read_vectors(
     """The wanted rows of a file of word vectors. The width of every row is checked.
 
     Warns of words that come twice. Raises `FileNotFoundError` if there is no such file,
-    `FormatError` with line and cure if it cannot be read as it stands.
+    `FormatError` with line and cure if it cannot be read as it stands, or if no word has a row.
     """
     path = Path(path)
     if not path.is_file():
@@ -189,5 +189,10 @@ def read_vectors(
             rows = _read(path, _counted(path, file), set(words))
     except zipfile.BadZipFile as error:
         raise FormatError(f"{path}:1: {error}. Fetch the file again.") from None
+    if words and not rows.vectors:
+        raise FormatError(
+            f"{path}: none of the {len(words):,} wanted words has a row. They are in lower case: give "
+            "vectors of lower-cased words, in the language of the text."
+        )
     rows.say_twice()
     return rows.vectors

@@ -333,9 +333,9 @@ def separate(monkeypatch):
 
     toy_generate = generated.generate
     monkeypatch.setattr(generated, "generate", generate)
-    read_data.cache_clear()
+    data_module._read_once.cache_clear()
     data = read_data(Source(separate=True))
-    read_data.cache_clear()
+    data_module._read_once.cache_clear()
     return data, dict(zip(GENERATED, made.values(), strict=True))
 
 
@@ -392,9 +392,9 @@ class TestSeparateCorpora:
         before, corpora = separate
         other = corpora | {"chunk": generated.generate(200, 5, 5, seed=9)}
         monkeypatch.setattr(generated, "generate", lambda n, seed: list(other.values())[seed])
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         after = read_data(Source(separate=True))
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         assert after.checksum != before.checksum
         assert after.about["checksum"][:128] == before.about["checksum"][:128]
 
@@ -550,9 +550,18 @@ class TestAuxiliary:
 
 
 def test_a_process_reads_its_data_once(source):
-    read_data.cache_clear()
+    data_module._read_once.cache_clear()
     first = read_data(source)
     assert read_data(Source(source.data_dir, source.embeddings)) is first
+
+
+def test_a_file_that_was_mended_is_read_again(tmp_path):
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.tsv").write_text("Ada\tNNP\nfell\tVBD\n\n" * 3)
+    asked = Source(str(tmp_path), columns="word pos")
+    before = read_data(asked)
+    (tmp_path / "test.tsv").write_text("fell\tNNP\nAda\tVBD\n\n" * 3)
+    assert read_data(asked).checksum != before.checksum
 
 
 def test_the_generated_corpus_needs_no_file():

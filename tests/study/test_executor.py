@@ -17,6 +17,7 @@ from studies import check_same_unit, in_threads, lines_of
 from tiny import WIDTH, write_corpus
 
 from sparse_sharing.files import Damaged, load_json, load_tensors, save_json, save_tensors
+from sparse_sharing.study import data as data_module
 from sparse_sharing.study import executor, progress
 from sparse_sharing.study.data import TASKS, Source, read_data
 from sparse_sharing.study.executor import Agenda, Workers, to_do, work, work_behind
@@ -419,7 +420,7 @@ class TestWork:
             executor, "perform", lambda *job: (asked.append(job[1:3]), train(*job))[1]
         )
         here = replace(source, data_dir=Path(source.data_dir).name)
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         work(lambda: agenda_of(plan["single"]), Path("results"), here, log=lambda _: None)
         [(folder, its)] = asked
         assert folder.is_absolute() and its == source

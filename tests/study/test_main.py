@@ -456,7 +456,7 @@ class TestRebuild:
         for path in home.glob("*.csv"):
             path.unlink()
         away = shutil.move(Path(source["data_dir"]).parent, tmp_path / "away")
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         try:
             assert rebuild(home) == home
             assert {p: p.read_bytes() for p in files} == before
@@ -598,12 +598,12 @@ class TestGenres:
 
         corpus = Corpus("conll2003", *(told(s) for s in plain.splits.values()))
         monkeypatch.setattr(data_module, "read_corpus", lambda _: corpus)
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         experiment = Experiment(
             "exp1", data_dir=source["data_dir"], **TINY, results_dir=str(tmp_path)
         )
         run(experiment, lambda line: None)
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         table, results = (pd.read_csv(tmp_path / f"{n}.csv") for n in ("genres", "results"))
         assert list(table) == COLUMNS["genres"] and set(table.genre) == {"nw", "bn"}
         found = sorted(zip(table.system, table.task, table.genre, strict=True))
@@ -625,10 +625,10 @@ class TestSeparateCorpora:
         monkeypatch.setattr(
             data_module.generated, "generate", lambda n, seed: generate(n // 40, 15, 15, seed=seed)
         )
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         experiment = Experiment("exp3", **TINY, results_dir=str(tmp_path))
         run(experiment, lambda line: None)
-        read_data.cache_clear()
+        data_module._read_once.cache_clear()
         results = pd.read_csv(tmp_path / "results.csv")
         assert set(results.system) == set(SYSTEMS) - {"soft", "hierarchical"} | {"meta"}
         assert set(results.data) == {"generated"} and set(results.experiment) == {"exp3"}

@@ -128,3 +128,44 @@ def test_one_task_alone_has_scores_and_no_overlap(here):
     assert set(results.results["task"]) == {"kind"} and results.overlap.empty
     assert {"single", "subnet", "sparse"} <= set(results.results["system"])
     assert report.overlap_table(results).data.empty
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (dict(tasks="pos,ner"), "put blanks between the names"),
+        (dict(tasks="pos pos"), "tasks has pos more than once"),
+        (dict(tasks="pos ner", columns="pos: word pos; nre: word ner"), "columns speaks of nre"),
+        (dict(tasks="pos ner", columns="pos: word pos"), "columns says nothing of ner"),
+        (dict(tasks="pos ner", schemes="nre=io>bioes"), "schemes speak of nre: the layers are ner"),
+        (
+            dict(tasks="pos ner", splits="psp: train=a dev=10% test=10%"),
+            "splits speaks of psp: the tasks are pos, ner",
+        ),
+    ],
+)
+def test_what_is_said_of_a_task_that_there_is_not(here, more, message):
+    given = dict(columns="pos: word pos; ner: word ner") | more
+    with pytest.raises(ValueError, match=message):
+        Experiment("exp3", data_dir=str(here), **given)
+
+
+def test_schemes_of_a_layer_that_another_task_s_files_have(here):
+    "All layers of a file are read, so those beside the task need a scheme, too."
+    for task in ("pos", "ner"):
+        write(here / "d" / task)
+    experiment = Experiment(
+        "exp3", data_dir=str(here / "d"), tasks="pos ner", columns="word pos ner",
+        schemes="ner=bioes", comments="#",
+    )  # fmt: skip
+    assert experiment.read().vocab.schemes == {"pos": "none", "ner": "bioes"}
+
+
+def test_a_level_that_the_encoder_has_not(here):
+    with pytest.raises(ValueError, match="levels gives who the layer 3, and the encoder has 2"):
+        declared(write(here / "d"), levels="who=3")
+
+
+def test_a_single_task_has_no_other(here):
+    assert "other_task" in declared(write(here / "d")).known_systems
+    assert "other_task" not in declared(write(here / "d"), tasks="who").known_systems

@@ -88,12 +88,42 @@ UNSAID = "looks like a comment. Say --comments '#', or none if it is a word."
         (b"a\n\n# text = a\na\n", {}, f"line 3 of the input {UNSAID}"),
         (b"# sent_id = 1\na\n", {}, f"line 1 of the input {UNSAID}"),
         (b"1\ta" + b"\t_" * 8, {}, "line 1 of the input is CoNLL-U: say --column 2."),
+        (b"a\nAda NNP B-PER\n", {}, "line 2 of the input has spaces and no tab. If it has columns"),
+        (b"Ada\rMoss\r", {}, "line 1 of the input: line ends of old Macs."),
+        ("Ada\n".encode("utf-16-le"), {}, "line 1 of the input: a NUL character is no text."),
+        (b"# x\n", dict(whole=True, comments="#"), "--lines takes lines as they are"),
+        (b"a\n", dict(whole=True, column=1), "--lines takes lines as they are"),
     ],
 )
 def test_an_input_that_cannot_be_read(data, how, message):
     with pytest.raises(ValueError) as e:
         list(sentences_of(io.BytesIO(data), **how))
     assert str(e.value).startswith(message)
+
+
+def words_of(text: str, **how: object) -> list[list[str]]:
+    "The words of each sentence."
+    read = sentences_of(io.BytesIO(text.encode()), **how)
+    return [[word for _, word in lines if word] for lines in read]
+
+
+def test_only_spaces_and_tabs_are_empty():
+    "White space of another kind is a word, as it is in files that are learnt from."
+    assert words_of("Ada\n\u00a0\nMoss\n") == [["Ada", "\u00a0", "Moss"]]
+    assert words_of("Ada\u00a0Moss fell\n", whole=True) == [["Ada\u00a0Moss", "fell"]]
+
+
+def test_lines_between_documents_are_no_words():
+    assert words_of("-DOCSTART- -X- O\n\nAda\nfell\n-DOCSTART-\nMoss\n") == [
+        [],
+        ["Ada", "fell"],
+        ["Moss"],
+    ]
+
+
+def test_a_treebank_of_more_columns_and_a_remark_with_a_tab():
+    text = "# text = Ada\tMoss\n1-2\tdu" + "\t_" * 9 + "\n1\tde" + "\t_" * 9 + "\n"
+    assert words_of(text, column=2, comments="#") == [["de"]]
 
 
 # --- what comes out
@@ -112,7 +142,7 @@ def test_comments_pass_and_hashes_are_words(tagger):
     got = said(tagger, text, comments="#").split("\n\n")
     first, last = rows(tagger, [["Ada", "#maps", "#"], ["sold"]]).split("\n\n")[:2]
     assert got == [f"# text = Ada #maps\n{first}", "# alone", f"# next\n{last}", ""]
-    assert said(tagger, "# a\n", comments="none") == rows(tagger, [["# a"]])
+    assert said(tagger, "# a\n", comments="none", column=1) == rows(tagger, [["# a"]])
 
 
 def test_a_treebank_keeps_its_lines(tagger):

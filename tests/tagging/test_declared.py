@@ -183,3 +183,58 @@ def test_all_problems_of_all_splits_are_listed(folder):
     (folder / "test.tsv").write_text("Ada\tNNP\tS-X\nfell\tVBD\tB-X\n")
     got = column_problems(".", **DECLARED)
     assert [line.split(" ")[0] for line in got] == ["train.tsv:1:", "train.tsv:2:", "test.tsv:2:"]
+
+
+# --- what would be read, and be wrong
+
+
+def write(folder, text):
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "text, columns",
+    [("word\tpos\nAda\tNNP\n", "word pos"), ("1 Token NER\n2 Ada B-PER\n", "_ word ner")],
+)
+def test_a_header_is_no_word(here, text, columns):
+    with pytest.raises(FormatError, match=r"train\.txt:1: this looks like a header"):
+        read_columns(write(here, text), columns)
+
+
+def test_a_word_of_a_header_may_be_a_word(here):
+    corpus = read_columns(write(here, "text\tNN\nword\tNN\n"), "word pos")
+    assert corpus.train[0].words == ("text", "word")
+
+
+def test_words_of_a_treebank_that_has_other_columns(here):
+    text = "1-2\tdu\t_\n1\tde\tADP\n2\tle\tDET\n3\tpain\tNOUN\n"
+    corpus = read_columns(write(here, text), "_ word upos")
+    assert corpus.train[0].words == ("de", "le", "pain")
+    plain = read_columns(write(here, "7 a X\n7 b X\n"), "_ word upos")  # some other number
+    assert plain.train[0].words == ("a", "b")
+
+
+def test_a_tag_that_may_be_none_is_told(here):
+    folder = write(here, "a\tX\nb\t_\n")
+    with pytest.warns(UserWarning, match=r"train\.txt:2: 1 of 2 pos tags are _"):
+        read_columns(folder, "word pos")
+    with pytest.raises(FormatError, match="tags such as B-PER mark spans"):
+        read_columns(write(here, "a\tB-PER\nb\t_\n"), "word ner")
+    assert read_columns(write(here, "a\tX\nb\t_\n"), "word pos", "pos=none").train
+
+
+def test_splits_are_said_once(folder):
+    with pytest.raises(ValueError, match="splits names a file for train"):
+        split_files("train.tsv", "train=dev.tsv dev=40% test=40%")
+    with pytest.raises(ValueError, match="give one of the two"):
+        split_files(dict(train="train.tsv", dev="10%", test="10%"), "train=dev.tsv")
+    with pytest.raises(ValueError, match="is a pattern, and those are counted from"):
+        split_files(".", f"train={folder.resolve()}/tr*.tsv dev=10% test=10%")
+
+
+def test_a_name_with_signs_of_a_pattern_is_a_name(here):
+    (here / "a[1].tsv").write_text(ROWS)
+    got = split_files(".", "train=a[1].tsv dev=40% test=40%")
+    assert got["train"] == [Path("a[1].tsv")]

@@ -159,3 +159,10 @@ class TestOddFiles:
         path.write_bytes(b"<html>")
         with pytest.raises(FormatError, match="vectors.zip:1: .*Fetch the file again"):
             read_vectors(path, ["the"])
+
+
+def test_vectors_of_other_words_are_refused(tmp_path):
+    path = tmp_path / "cased.txt"
+    path.write_text("ADA 1 2\nMOSS 3 4\n")
+    with pytest.raises(FormatError, match="none of the 2 wanted words has a row"):
+        read_vectors(path, ["ada", "moss"])

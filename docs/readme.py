@@ -66,7 +66,7 @@ def result() -> str:
         "",
         *markdown(means(run, rows), "system"),
         "",
-        "What was to be shown, in points, with 95 % intervals from six seeds on. A verdict takes eight seeds.",
+        "The paper's claims, in points: a positive number speaks for the claim. Intervals are of 95 %, from six seeds on; a verdict takes eight seeds.",
         "",
         *markdown(claims(run), "claim"),
     ]

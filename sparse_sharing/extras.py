@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 # %% ../nbs/method/19_extras.ipynb #93bb1758
 def require(
-    extra: str,  # name of an extra of this project: study or dask
+    extra: str,  # name of an extra of this project, such as study
     *packages: str,  # what it has to have brought, as they are imported
 ) -> None:
     "Raise `ModuleNotFoundError`, with the command that installs it, if a package is not installed."

@@ -39,7 +39,7 @@ def magnitude(
     log: Callable[[list[dict[str, Any]]], None] | None = None,  # told of each epoch
     **options: Any,  # for `train_alone`
 ) -> Scores:
-    "How large each weight is after training (paper, Algorithm 1, line 6)."
+    "How large each weight is after training (paper, Algorithm 1, line 5)."
     _, trained = train_alone(model, task, mask, epochs, log=log, **options)
     return {name: trained.encoder.get_parameter(name).detach().abs() for name in mask}
 

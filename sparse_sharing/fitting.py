@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .bytask import buffers
@@ -67,8 +66,13 @@ def _memory(tensor: Tensor) -> tuple[int, int]:
 
 def _check_memory(encoder: nn.Module, mask: Mask) -> None:
     "Raises `ValueError` for a masked weight whose numbers are another parameter's as well."
-    weights = {name: p for name, p in encoder.named_parameters() if p.numel() and p.is_cpu}
-    spans = sorted((*_memory(p), name) for name, p in weights.items() if not is_fake(p))
+    spans = sorted(
+        (*_memory(p), name)
+        for name, p in encoder.named_parameters()
+        if type(p) is nn.Parameter
+        and p.numel()
+        and not p.is_meta  # others have no memory to look at
+    )
     for (_, end, name), (start, _, other) in pairwise(spans):
         if start < end and (name in mask or other in mask):
             raise ValueError(

@@ -105,7 +105,7 @@ def train_alone(
     make_optimizer: Callable[[Sharing], Optimizer] = SubnetSGD,  # for the copy
     **options: Any,  # for `fit`
 ) -> tuple[Fit, SparseSharing]:  # how it went, and the trained copy
-    "Train one task in a mask, from the model's weights (Algorithm 1, lines 4 and 5)."
+    "Train one task in a mask, from the model's weights (Algorithm 1, line 4)."
     subnet = alone(model, task, mask)
     optimizer = make_optimizer(subnet)
     result = fit(subnet, [task], epochs, optimizer=optimizer, **{**options, "keep": magnitudes})

@@ -231,7 +231,7 @@ class _Fields:
             "\t" if self.tabs else {"": " ", "space": " "}.get(how.delimiter, how.delimiter)
         )
         cells = self.fields(first)
-        self.treebank = bool(WORD_ID.fullmatch(cells[0])) and (
+        self.treebank = bool(cells and WORD_ID.fullmatch(cells[0])) and (
             len(cells) == 10 or (how.columns[0] == "_" and self._has_ranges())
         )
         self.mark = mark or ("#" if self.treebank else "")

@@ -159,6 +159,21 @@ def test_too_few_rounds_for_combinations_are_refused(tmp_path):
         plan(Experiment("combinations", **SMALL), "d" * 64, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["exp1", "exp3", "negative_transfer"])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_every_system_can_be_asked_for_alone(name, chosen):
+    "What its units begin from is planned before them, also if no other system needs it."
+    for system in Experiment(name).known_systems:
+        experiment = Experiment(name, preset="practice", systems=system)
+        choices = {(t, 0): Choice(1, 2) for t in experiment.design.tasks} if chosen else {}
+        seen = set()
+        for units in comparison(experiment, "", choices).values():
+            for unit in units:
+                assert set(unit.inputs.values()) <= seen, (system, unit.label)
+                seen.add(unit.name)
+        assert seen, system
+
+
 @pytest.mark.parametrize("name", ["exp1", "exp2", "exp3"])
 def test_no_two_units_of_a_comparison_are_called_alike(name, tmp_path):
     experiment = Experiment(name, preset="practice", n_seeds=2, systems=EVERY_SYSTEM)

@@ -104,9 +104,8 @@ def _with_masks(plan: Plan, experiment: Experiment, data: str, seed: int, choice
     near: dict[str, Unit] = {}
     for task in tasks:
         units = chain(experiment, data, seed, task, hard[0])
-        first = (
-            [] if hard[0].name in units_of(plan) else [hard[0]]
-        )  # no system may have asked for it
+        planned = {unit.name for its in plan.values() for unit in its}
+        first = [] if hard[0].name in planned else [hard[0]]  # no system may have asked for it
         plan[Key(IMP, (task,), seed=seed)] = [*first, *units]
         choice = choices.get((task, seed))
         if choice is None:

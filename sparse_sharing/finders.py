@@ -64,6 +64,11 @@ def sensitivity(
         weight = subnet.encoder.get_parameter(name).detach()
         slope = subnet.encoder.get_parameter(name).grad
         scores[name] = torch.zeros_like(weight) if slope is None else (weight * slope).abs()
+    if not any(bool((score != 0).any()) for score in scores.values()):
+        raise ValueError(
+            f"the loss of {task.name!r} depends on none of the weights, so no score tells them apart (are those of its head "
+            "all zero?): train a little first, as `warmup` does, or take another method"
+        )
     return scores
 
 # %% ../nbs/method/05_finders.ipynb #d2aa193a
@@ -191,6 +196,23 @@ METHODS: dict[str, tuple[Scorer, float | None]] = {  # its score, and its pace; 
 }
 
 
+def _checked(scores: Any, task: Task, mask: Mask) -> Scores:
+    "Raises `ValueError` for scores that do not fit the mask, or of which pruning would keep the wrong ones."
+    for name, kept in mask.items():
+        score = scores.get(name) if isinstance(scores, Mapping) else None
+        if not isinstance(score, Tensor) or score.shape != kept.shape:
+            raise ValueError(
+                f"the score of {task.name!r} has no tensor of shape {tuple(kept.shape)} for {name!r}: give a number for each "
+                "weight of the mask, by the name of the parameter"
+            )
+        if bool((score[kept.to(score.device)] < 0).any()):
+            raise ValueError(
+                f"the score of {task.name!r} for {name!r} has negative numbers: give numbers of at least 0, the largest for "
+                "what shall stay"
+            )
+    return dict(scores)
+
+
 def _search(
     model: HardSharing,
     tasks: Sequence[Task],
@@ -209,7 +231,7 @@ def _search(
     while mask.kept > keep:
         rounds += 1
         goal = keep if alpha is None else max(keep, target(start, alpha, rounds))
-        scores = [scorer(model, task, mask, **options) for task in tasks]
+        scores = [_checked(scorer(model, task, mask, **options), task, mask) for task in tasks]
         mask = prune(scores[0] if len(scores) == 1 else agreed(scores, mask), mask, goal)
     return mask
 
@@ -227,6 +249,10 @@ def _wanted(
     for name, share in shares.items():
         if not 0 < share <= 1:
             raise ValueError(f"density of {name!r} is {share}: give a share above 0, up to 1")
+        if round(share * within.size) == 0:
+            raise ValueError(
+                f"density of {name!r} is {share}, which is less than one of {within.size:,} weights: give a larger one"
+            )
         if round(share * within.size) > within.kept:
             raise ValueError(
                 f"density of {name!r} is {share}, but only {within.density:.4f} of the weights may "

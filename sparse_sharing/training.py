@@ -257,9 +257,9 @@ def check_arguments(
         raise ValueError(
             "both a schedule and a scheduler would set the learning rate: give one of them"
         )
-    if not (clip is None or callable(clip) or isinstance(clip, (int, float))):
+    if not (clip is None or callable(clip) or (isinstance(clip, (int, float)) and clip > 0)):
         raise ValueError(
-            f"clip is {clip!r}: give the largest norm, None, or a function of parameters"
+            f"clip is {clip!r}: give the largest norm, above 0, None for any, or a function of parameters"
         )
 
 # %% ../nbs/method/03_training.ipynb #a09a8835
@@ -291,6 +291,10 @@ def fit(
     """
     inner = find_sharing(model)
     check_arguments(inner, tasks, keep, schedule, scheduler, clip)
+    if epochs < 0 or (patience is not None and patience < 1):
+        raise ValueError(
+            f"epochs is {epochs}, patience {patience}: give epochs, and patience of 1 or more, or None"
+        )
     order = turns(tasks, draws, steps, accumulate, seed)
     made = None
     if optimizer is None:

@@ -11,6 +11,8 @@ from sparse_sharing import (
     SparseSharing,
     SubnetSGD,
     Task,
+    evaluate,
+    find_masks,
     fit,
     joint_step,
     subnet_step,
@@ -111,8 +113,6 @@ def test_modes_are_restored_one_by_one():
     task = Task(
         "a", [0], lambda model, batch: model(torch.ones(1, 8), task="a").sum(), lambda m: 1.0, 1
     )
-    from sparse_sharing import evaluate
-
     evaluate(model, [task])
     assert [module.training for module in model.modules()] == modes
 
@@ -269,3 +269,55 @@ def test_a_trace_is_refused_by_name():
         torch.jit.trace(lambda x: model(x, task="a"), x)
     traced = torch.jit.trace(model.export("a"), x)
     assert torch.allclose(traced(x), model(x, task="a"))
+
+
+def asked(name):
+    "A task of random numbers."
+    x = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+
+    def loss(model, batch):
+        return model(x, task=name)[:, 0].square().mean()
+
+    return Task(name, [0] * 4, loss, lambda model: 1.0, 32)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(clip=0), dict(clip=-1), dict(clip=float("nan")), dict(patience=0), dict(epochs=-1)],
+)
+def test_limits_that_say_something_else_elsewhere_are_refused(wrong):
+    model = HardSharing(deep(), {"a": nn.Linear(8, 2)})
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is|patience 0"):
+        fit(model, [asked("a")], log=None, **wrong)
+
+
+def test_scores_that_tell_nothing_give_no_mask():
+    head = nn.Linear(8, 2)
+    nn.init.zeros_(head.weight)
+    model = HardSharing(deep(), {"a": head})
+    with pytest.raises(ValueError, match="the loss of 'a' depends on none of the weights"):
+        find_masks(model, [asked("a")], "snip", density=0.5)
+
+
+def test_scores_of_one_s_own_are_looked_at():
+    model = HardSharing(deep(), {"a": nn.Linear(8, 2)})
+
+    def sizes(model, task, mask):
+        return {name: model.encoder.get_parameter(name).detach().abs() for name in mask}
+
+    def found(score):
+        return find_masks(model, [asked("a")], score, density=0.25)["a"]
+
+    assert found(sizes).kept == 48
+    with pytest.raises(ValueError, match="for '0.weight' has negative numbers"):
+        found(lambda *about: {name: size.log() for name, size in sizes(*about).items()})
+    with pytest.raises(ValueError, match=r"no tensor of shape \(8, 8\) for '0.weight'"):
+        found(lambda *about: {name: size.sum(1) for name, size in sizes(*about).items()})
+    with pytest.raises(ValueError, match=r"no tensor of shape \(8, 8\) for '0.weight'"):
+        found(lambda *about: None)
+
+
+def test_a_density_of_no_weight_is_refused():
+    model = HardSharing(deep(), {"a": nn.Linear(8, 2)})
+    with pytest.raises(ValueError, match="is 0.001, which is less than one of 192 weights"):
+        find_masks(model, [asked("a")], "random", density=0.001)

@@ -231,7 +231,10 @@ class TestInTurn:
             (dict(draws="by turns"), "draws is 'by turns': give one of 'proportional', 'in_turn'"),
             (dict(draws=None), "draws is None: give one of"),
             (dict(draws="in_turn", steps=7), "steps is 7 and draws 'in_turn'.*: leave steps out"),
-            (dict(clip="value"), "clip is 'value': give the largest norm, None, or a function"),
+            (
+                dict(clip="value"),
+                "clip is 'value': give the largest norm, above 0, None for any, or a function",
+            ),
         ],
     )
     def test_what_makes_no_sense(self, options, message):

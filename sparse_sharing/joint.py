@@ -89,7 +89,10 @@ def joint_step(
         _average(inner, gradients, group)
     for p in inner.parameters():
         own = [found[p] for found in gradients.values() if p in found]
-        p.grad = sum(own[1:], own[0].clone()) if own else None  # two weights may have one gradient
+        if len(own) == 1:
+            p.grad = own[0].clone()  # two weights may have one gradient
+        else:
+            p.grad = sum(own[1:], own[0]) if own else None
     if combine is not None and len(losses) > 1:
         _combine_shared(inner, gradients, combine, group)
     subnet_step(optimizer, model, *losses)

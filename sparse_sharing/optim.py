@@ -220,8 +220,9 @@ class SubnetSGD(_Held):
         """
         reach = reach_of(self.whole, self.model, tasks)
         self._check_known(reach)
-        beside = self._held - set(self.model.parameters())  # of the loss, say
-        reach |= dict.fromkeys(beside)
+        if any(p.grad is not None and p not in reach for p in self._held):
+            beside = self._held - set(self.model.parameters())  # of the loss, say
+            reach |= dict.fromkeys(beside)
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None or p not in reach:

@@ -102,10 +102,10 @@ def _with_masks(plan: Plan, experiment: Experiment, data: str, seed: int, choice
         return
     best: dict[str, Unit] = {}
     near: dict[str, Unit] = {}
+    planned = {unit.name for units in plan.values() for unit in units}
+    first = [] if hard[0].name in planned else [hard[0]]  # no system may have asked for it
     for task in tasks:
         units = chain(experiment, data, seed, task, hard[0])
-        planned = {unit.name for its in plan.values() for unit in its}
-        first = [] if hard[0].name in planned else [hard[0]]  # no system may have asked for it
         plan[Key(IMP, (task,), seed=seed)] = [*first, *units]
         choice = choices.get((task, seed))
         if choice is None:

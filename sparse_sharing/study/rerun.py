@@ -119,8 +119,10 @@ def main() -> None:
     )
     parser.add_argument("results", help="folder of a recorded experiment")
     parser.add_argument("unit", nargs="?", help="name of a unit; none: a single-task warmup")
-    parser.add_argument("--data", default="", help="folder of the corpus; none: where it was")
-    parser.add_argument("--embeddings", default="", help="word vectors; none: where they were")
+    parser.add_argument("--data", default="", help="folder of the corpus; none: generated")
+    parser.add_argument(
+        "--embeddings", default="", help="word vectors as text, as the run had them"
+    )
     arguments = parser.parse_args()
     name = arguments.unit
     if not name:
@@ -132,12 +134,12 @@ def main() -> None:
         if not plain:
             sys.exit(f"{arguments.results}: no finished unit that starts from nothing; name one")
         name = plain[0]
-    source = recorded_experiment(arguments.results)[0].source
-    source = replace(
-        source,
-        data_dir=arguments.data or source.data_dir,
-        embeddings=arguments.embeddings or source.embeddings,
-    )
+    declared = recorded_experiment(arguments.results)[0].source
+    if declared.columns and not arguments.data:
+        sys.exit(f"{arguments.results} is of column files: say where they are, with --data")
+    source = replace(declared, data_dir=arguments.data, embeddings=arguments.embeddings)
+    if source.data_dir:
+        source = replace(source, practice=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tags that only dev has do not matter here
         try:

@@ -4,7 +4,7 @@ import pytest
 from studies import TINY
 
 from sparse_sharing import report
-from sparse_sharing.study import run
+from sparse_sharing.study import rerun, run
 from sparse_sharing.study.config import Experiment
 from sparse_sharing.study.data import of_task
 from sparse_sharing.study.models import build
@@ -128,6 +128,21 @@ def test_one_task_alone_has_scores_and_no_overlap(here):
     assert set(results.results["task"]) == {"kind"} and results.overlap.empty
     assert {"single", "subnet", "sparse"} <= set(results.results["system"])
     assert report.overlap_table(results).data.empty
+
+
+def test_a_run_on_one_s_own_files_can_be_compared_with_the_code_at_hand(here, monkeypatch, capsys):
+    "The command knows from the run what was declared, and is told where the files are."
+    folder = here / "d"
+    experiment = declared(write(folder), systems="single", results_dir=str(here / "r"), **TINY)
+    home = run(experiment, log=None)
+    monkeypatch.setattr("sys.argv", ["rerun", str(home)])
+    with pytest.raises(SystemExit, match="is of column files: say where they are, with --data"):
+        rerun.main()
+    folder.rename(here / "moved")
+    monkeypatch.setattr("sys.argv", ["rerun", str(home), "--data", str(here / "moved")])
+    rerun.main()
+    told = capsys.readouterr().out
+    assert "True" in told and "False" not in told
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,8 @@ def score_epoch(
 def check_arguments(
     model: Sharing,  # to be trained
     tasks: Sequence[Task],  # on these
+    epochs: int,  # for so long
+    patience: int | None,  # without a better score
     keep: str,  # weights to end with
     schedule: object,  # of epochs
     scheduler: object,  # of steps
@@ -250,6 +252,10 @@ def check_arguments(
     if not tasks or len(set(names)) < len(names) or not set(names) <= set(model.tasks):
         raise ValueError(
             f"tasks are {names}, heads {list(model.tasks)}: give each task once, by its head's name"
+        )
+    if epochs < 0 or (patience is not None and patience < 1):
+        raise ValueError(
+            f"epochs is {epochs}, patience {patience}: give epochs, and patience of 1 or more, or None"
         )
     if keep not in ("best", "last"):
         raise ValueError(f"keep is {keep!r}: give 'best' or 'last'")
@@ -290,11 +296,7 @@ def fit(
     is not as it was written, and `FloatingPointError` at the first loss or score that is not finite.
     """
     inner = find_sharing(model)
-    check_arguments(inner, tasks, keep, schedule, scheduler, clip)
-    if epochs < 0 or (patience is not None and patience < 1):
-        raise ValueError(
-            f"epochs is {epochs}, patience {patience}: give epochs, and patience of 1 or more, or None"
-        )
+    check_arguments(inner, tasks, epochs, patience, keep, schedule, scheduler, clip)
     order = turns(tasks, draws, steps, accumulate, seed)
     made = None
     if optimizer is None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .bytask import check_untied
 from .masks import Mask
 from .pruning import ALPHA, alone, prune, target, train_alone
 from .sharing import HardSharing, Sharing
@@ -54,6 +55,8 @@ def sensitivity(
     "How much the loss depends on each weight: |weight x gradient| (SNIP; no training)."
     subnet = alone(model, task, mask)
     training_mode(subnet)
+    for name in mask:  # also of a network that is frozen
+        subnet.encoder.get_parameter(name).requires_grad_(True)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "snip", task.name))
         order = derive_seed(seed, "snip order", task.name)
@@ -132,6 +135,7 @@ def gates(
 ) -> Scores:
     "How probable it is that each weight's gate is open after training (L0 regularization)."
     start = alone(model, task, mask)
+    check_untied(start.encoder, dict(start.heads.items()))
     for module in start.encoder.modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             module.sparse = False  # Adam knows no sparse gradients
@@ -205,10 +209,10 @@ def _checked(scores: Any, task: Task, mask: Mask) -> Scores:
                 f"the score of {task.name!r} has no tensor of shape {tuple(kept.shape)} for {name!r}: give a number for each "
                 "weight of the mask, by the name of the parameter"
             )
-        if bool((score[kept.to(score.device)] < 0).any()):
+        if not bool((score[kept.to(score.device)] >= 0).all()):
             raise ValueError(
-                f"the score of {task.name!r} for {name!r} has negative numbers: give numbers of at least 0, the largest for "
-                "what shall stay"
+                f"the score of {task.name!r} for {name!r} has negative numbers, or some that are none (NaN): give numbers of "
+                "at least 0, the largest for what shall stay"
             )
     return dict(scores)
 
@@ -282,6 +286,10 @@ def find_masks(
         raise ValueError(f"{type(model).__name__} has no encoder for all tasks: give a HardSharing")
     if not names or len(set(names)) < len(names) or not set(names) <= set(model.tasks):
         raise ValueError(f"tasks are {names}, heads {list(model.tasks)}: give each task once")
+    if options.get("checkpoint"):
+        raise ValueError(
+            "tasks and rounds cannot share a checkpoint: call `imp_round` with one for each"
+        )
     together = method == "unanimous"
     scorer, pace = _method(base if together else method)
     alpha = options.pop("alpha", pace)

@@ -152,6 +152,9 @@ def identity_of(
     }
     return about | dict(
         tasks=names,
+        sizes=[task.size for task in tasks],
+        weights=[float(task.weight) for task in tasks],
+        errors=[task.name for task in tasks if not task.higher_is_better],
         optimizer=type(optimizer).__name__,
         shapes={name: list(p.shape) for name, p in model.named_parameters()},
         masks=digest(subnets),
@@ -174,6 +177,7 @@ def begin_run(
     if autocast is torch.float16:
         scaler = torch.amp.GradScaler(next(inner.parameters()).device.type)
     about["scheduler"] = None if scheduler is None else type(scheduler).__name__
+    about["autocast"] = None if autocast is None else str(autocast)
     identity = identity_of(inner, tasks, optimizer, **about)
     result = Fit(errors=[task.name for task in tasks if not task.higher_is_better])
     streams = {task.name: [0, 0] for task in tasks}
@@ -241,7 +245,8 @@ def save_run(
     save_tensors(path, tensors, about)
 
 # %% ../nbs/method/17_runs.ipynb #c82aaae0
-SINCE = ("rates", "accumulate", "scheduler")  # what older checkpoints do not say
+SINCE = ("rates", "accumulate", "scheduler", "sizes", "weights", "errors", "autocast", "clip")
+# what older checkpoints do not say
 OLD = {"draws": "proportional"}  # what all of them did without saying so
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .bytask import ByTask, buffers, check_untied, saved, tree
-from .export import cross_stitched, exchange, headed, stacked, write_zeros
+from .export import check_way, cross_stitched, exchange, headed, stacked, write_zeros
 from .fitting import check_mask
 from .masks import Mask, union
 from .persistence import Stored
@@ -106,6 +106,8 @@ class Sharing(Stored):
         Raises `KeyError` for an unknown task, and `TypeError` if the encoder takes arguments without names.
         """
         self.known(task)
+        check_way(self)
+        self.state_dict()  # rows of a table that wait for updates get them before they are copied
         copied = deepcopy(self)
         plain(copied)
         return headed(copied._network(task), copied.heads[task]).eval()
@@ -114,23 +116,25 @@ class Sharing(Stored):
         "What encodes for a task, made of the modules of this model, which it may change."
         network = self.encoder_of(task)
         write_zeros(network, dict(self.masks.get(task, {})))
-        if hasattr(self, "own"):
-            exchange(network, self.own[task])
+        exchange(network, self.own_of(task))
         return network
 
     def count_parameters(self) -> int:  # weights and biases
-        "Size of the whole system as the paper counts: without embeddings and heads, a shared weight once."
-        embeddings = {
-            id(p)
-            for m in self.modules()
-            if isinstance(m, (nn.Embedding, nn.EmbeddingBag))
-            for p in m.parameters(recurse=False)
-        }
-        return sum(
-            p.numel()
-            for name, p in self.named_parameters()
-            if id(p) not in embeddings and not name.startswith("heads.")
-        )
+        "Size of the whole system as the paper counts: without embeddings, heads, and weights that no task keeps; a shared one once."
+        tables = [m for m in self.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+        left_out = {id(p) for m in (*tables, self.heads) for p in m.parameters()}
+        left_out |= {id(self.get_parameter(name)) for name in self._replaced()}
+        kept: dict[str, Tensor] = {}
+        for task, mask in self.masks.items():
+            for name, bits in mask.items():
+                place = f"{self.home(task)}.{name}"
+                kept[place] = bits | kept.get(place, bits)
+        counted = {n: p.numel() for n, p in self.named_parameters() if id(p) not in left_out}
+        return sum(int(kept[n].sum()) if n in kept else size for n, size in counted.items())
+
+    def _replaced(self) -> list[str]:
+        "Names of parameters that no task uses, since each has a copy."
+        return []
 
 # %% ../nbs/method/01_sharing.ipynb #c46340bb
 def find_sharing(
@@ -246,11 +250,8 @@ class SparseSharing(HardSharing):
     def _arguments(self) -> dict[str, Any]:
         return {"private": list(self.private), "shared_buffers": self.shared_buffers}
 
-    def count_parameters(self) -> int:
-        "As the paper counts: a weight that at least one task keeps, and all that is never pruned."
-        either = union(self.masks.values())
-        replaced = sum(self.encoder.get_parameter(name).numel() for name in self.private)
-        return super().count_parameters() - either.size + either.kept - replaced
+    def _replaced(self) -> list[str]:
+        return [f"encoder.{name}" for name in self.private]
 
 # %% ../nbs/method/01_sharing.ipynb #2a5c43d3
 class SingleTask(Sharing):
@@ -277,10 +278,6 @@ class SingleTask(Sharing):
 
     def home(self, task: str) -> str:
         return f"encoders.{self.encoders.key(task)}"
-
-    def count_parameters(self) -> int:
-        "As the paper counts: what each task keeps, summed over the tasks."
-        return super().count_parameters() - sum(m.size - m.kept for m in self.masks.values())
 
 # %% ../nbs/method/01_sharing.ipynb #9b1518dd
 def _layers(encoder: nn.Module) -> nn.ModuleList:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .bytask import ByTask, buffers
-from .fitting import TaskMasks, Watch, by_id, lost
+from .fitting import Place, TaskMasks, Watch, by_id, lost
 from .masks import Mask
-from .views import WHOLE, Place, Rooms, View, as_bits, places, redirect
+from .views import WHOLE, Rooms, View, as_bits, places, redirect
 
 # %% ../nbs/method/15_subnets.ipynb #1bae7c90
 class Tasks(nn.Module):

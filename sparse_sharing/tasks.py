@@ -95,13 +95,10 @@ def one_pass(
     seed: int,  # of the order
 ) -> Iterator[Any]:
     "The mini-batches of a task, once. Raises `TypeError` for what can be gone through only once."
-    if callable(task.batches):
-        yield from task.batches(np.random.default_rng(seed))
-        return
-    states = _States(task.batches, seed)
+    source, states = task.batches, _States(task.batches, seed)
     with states.drawing():
-        batches = iter(task.batches)
-    if batches is task.batches:
+        batches = iter(source(np.random.default_rng(seed)) if callable(source) else source)
+    if batches is source:
         raise TypeError(
             f"the batches of {task.name!r} can be gone through only once: give a list, a DataLoader, or a function "
             "that makes a pass"

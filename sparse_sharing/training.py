@@ -302,6 +302,7 @@ def fit(
     if optimizer is None:
         optimizer = made = SubnetSGD(model)
     about = dict(name=name, steps=len(order(0)), seed=str(seed), accumulate=accumulate, draws=draws)
+    about["clip"] = "a function" if callable(clip) else clip
     run = begin_run(model, tasks, optimizer, scheduler, autocast, **about)
     rates = Rates(optimizer, schedule)
     try:

@@ -299,6 +299,26 @@ class TestRefused:
         with pytest.raises(ValueError, match="'encoder.0.weight' is tied to another"):
             HardSharing.load(tmp_path, tied, {"a": nn.Identity()})
 
+    def test_weights_that_were_tied_and_are_not_here(self, tmp_path):
+        def net(tied):
+            made = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+            if tied:
+                made[2].weight = made[0].weight
+            return made
+
+        heads = {"a": nn.Identity()}
+        HardSharing(net(True), heads).save(tmp_path)
+        with pytest.raises(
+            ValueError, match="saved with these parameters tied: .*encoder.2.weight"
+        ):
+            HardSharing.load(tmp_path, net(False), heads)
+        again = HardSharing.load(tmp_path, net(True), heads)
+        assert again.encoder[2].weight is again.encoder[0].weight
+        about = load_json(tmp_path / "model.json")
+        del about["ties"]  # as older releases wrote it
+        save_json(tmp_path / "model.json", about)
+        HardSharing.load(tmp_path, net(False), heads)
+
     @pytest.mark.parametrize("kind", ["model", "weights", "mask"])
     def test_a_byte_that_changed(self, saved, kind):
         for path in sorted(saved[2].glob(f"{kind}*")):

@@ -321,3 +321,218 @@ def test_a_density_of_no_weight_is_refused():
     model = HardSharing(deep(), {"a": nn.Linear(8, 2)})
     with pytest.raises(ValueError, match="is 0.001, which is less than one of 192 weights"):
         find_masks(model, [asked("a")], "random", density=0.001)
+
+
+class Short(nn.Linear):
+    "Keeps its rows at a norm of at most 1."
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.data.renorm_(2, 0, 1.0)
+        return super().forward(x)
+
+
+class Replaced(nn.Linear):
+    "The same, with another tensor in the place of the numbers."
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, 1.0)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("kind", [Short, Replaced])
+def test_what_a_call_writes_to_a_masked_weight_is_not_lost_in_silence(kind, graph):
+    net = kind(8, 8)
+    nn.init.ones_(net.weight)
+    model = halves(net)
+    for _ in range(2):  # and it stays refused
+        with (
+            torch.set_grad_enabled(graph),
+            pytest.raises(TypeError, match="writes to its 'weight'"),
+        ):
+            model(torch.ones(4, 8), task="a")
+    assert torch.equal(net.weight, torch.ones(8, 8))
+
+
+class Begins(nn.Module):
+    "Sets its factor by the first batch, as ActNorm does."
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(8))
+        self.register_buffer("begun", torch.tensor(False))
+
+    def forward(self, x):
+        if not self.begun:
+            self.factor.data.copy_(1 / (1 + x.abs().mean(0)))
+            self.begun.fill_(True)
+        return x * self.factor
+
+
+def test_a_shared_parameter_is_not_begun_by_each_task_anew():
+    x = torch.randn(4, 8)
+    with pytest.raises(TypeError, match="its parameter 'factor' and its buffer 'begun'"):
+        halves(nn.Sequential(nn.Linear(8, 8), Begins()))(x, task="a")
+    model = halves(nn.Sequential(nn.Linear(8, 8), Begins()), shared_buffers=True)
+    model(x, task="a")
+    factor = model.encoder[1].factor.detach().clone()
+    model(x + 1, task="b")
+    assert torch.equal(model.encoder[1].factor, factor)
+    net = nn.Sequential(nn.Linear(8, 8), Begins())
+    net(x)
+    model = halves(net)
+    factor = net[1].factor.detach().clone()
+    for task in "ab":
+        model(x, task=task)
+    assert torch.equal(net[1].factor, factor)
+
+
+def test_weights_that_are_no_numbers_do_not_look_written():
+    net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    with torch.no_grad():
+        net[0].weight[:, 0] = torch.nan
+    halves(net)(torch.ones(4, 8), task="a")
+
+
+class Scaled(SparseSharing):
+    def run_encoder(self, task, x):
+        return super().run_encoder(task, x / 2)
+
+
+class Reads(SparseSharing):
+    def forward(self, x, task):
+        return super().forward(x.float(), task=task)
+
+
+class Named(SparseSharing):
+    "A class of one's own that computes as ours does."
+
+
+@pytest.mark.parametrize("kind", [Scaled, Reads])
+def test_a_class_that_computes_in_its_own_way_has_no_export(kind):
+    net = nn.Linear(8, 8)
+    arguments = net, {"a": nn.Linear(8, 2)}, {"a": Mask.ones(net)}
+    with pytest.raises(TypeError, match=f"{kind.__name__} has a '.*' of its own"):
+        kind(*arguments).export("a")
+    x = torch.ones(2, 8)
+    model = Named(*arguments).eval()
+    assert torch.equal(model.export("a")(x), model(x, task="a"))
+
+
+class Shifted(nn.Module):
+    def forward(self, x, kind=torch.float32, factor=1.0):
+        return x.to(kind) * factor
+
+
+class KeywordAlone(nn.Module):
+    def forward(self, x, factor=1.0, *, kind=torch.float32):
+        return x.to(kind) * factor
+
+
+def test_an_argument_does_not_move_into_the_place_of_another_in_an_export():
+    heads = {"a": nn.Identity()}
+    with pytest.raises(TypeError, match="'factor' after 'kind'"):
+        HardSharing(Shifted(), heads).export("a")
+    exported = HardSharing(KeywordAlone(), heads).export("a")
+    assert torch.equal(exported(torch.ones(2), 3.0), torch.full((2,), 3.0))
+
+
+def test_an_export_has_the_updates_that_rows_wait_for():
+    net = nn.Sequential(nn.Embedding(6, 8, sparse=True), nn.Flatten(), nn.Linear(8, 8))
+    model = SparseSharing(net, {"a": nn.Linear(8, 2)}, {"a": Mask.ones(net, ["2.weight"])})
+    optimizer = SubnetSGD(model, lr=0.1, momentum=0.9)
+    for rows in ([[0], [1]], [[2], [3]], [[4], [5]]):
+        optimizer.zero_grad()
+        model(torch.tensor(rows), task="a").square().sum().backward()
+        subnet_step(optimizer, model, "a")
+    rows = torch.arange(6)[:, None]
+    exported = model.export("a")
+    model.eval()
+    assert torch.equal(exported(rows), model(rows, task="a"))
+
+
+def test_a_masked_embedding_is_not_counted_twice():
+    net = nn.Sequential(nn.Embedding(6, 8), nn.Linear(8, 8))
+    draw, names = torch.Generator().manual_seed(0), ["0.weight", "1.weight"]
+    masks = dict.fromkeys("ab", Mask.random(net, 0.5, draw, names))
+    heads = {task: nn.Linear(8, 2) for task in "ab"}
+    kept = int(masks["a"]["1.weight"].sum() + 8)  # and the bias
+    assert SparseSharing(net, heads, masks).count_parameters() == kept
+    private = SparseSharing(net, heads, masks, private=["1.bias"])
+    assert private.count_parameters() == kept + 8
+
+
+def test_finding_masks_takes_no_checkpoint(tmp_path):
+    net = nn.Linear(8, 8)
+    model = HardSharing(net, {"a": nn.Linear(8, 2)})
+    task = Task("a", [torch.ones(2, 8)], lambda m, x: m(x, task="a").sum(), lambda m: 0.0, 2)
+    with pytest.raises(ValueError, match="cannot share a checkpoint"):
+        find_masks(model, [task], density=0.5, checkpoint=tmp_path / "run")
+
+
+def test_a_frozen_network_is_scored_by_its_gradients():
+    torch.manual_seed(0)
+    net = nn.Linear(8, 8, bias=False).requires_grad_(False)
+    model = HardSharing(net, {"a": nn.Linear(8, 2)})
+    x = torch.zeros(2, 8)
+    x[:, :2] = 1
+    task = Task("a", [x], lambda m, x: m(x, task="a").square().sum(), lambda m: 0.0, 2)
+    whole = Mask.ones(net, ["weight"])
+    mask = find_masks(model, [task], "snip", density=0.25, within=whole)["a"]["weight"]
+    assert mask[:, :2].all() and not mask[:, 2:].any() and not net.weight.requires_grad
+
+
+def test_gates_do_not_stand_before_a_weight_that_a_head_reads_as_well():
+    net, head = nn.Linear(8, 8), nn.Linear(8, 8)
+    head.weight = net.weight
+    task = Task("a", [torch.ones(2, 8)], lambda m, x: m(x, task="a").sum(), lambda m: 0.0, 2)
+    with pytest.raises(ValueError, match="tied to the encoder"):
+        find_masks(HardSharing(net, {"a": head}), [task], "l0", density=0.5, epochs=1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(clip=1.0),
+        dict(clip=None),
+        dict(autocast=torch.bfloat16),
+        dict(weight=2.0),
+        dict(size=3),
+    ],
+)
+def test_a_checkpoint_knows_limits_weights_and_precision(tmp_path, other):
+    def train(epochs, weight=1.0, size=2, **options):
+        torch.manual_seed(0)
+        model = halves(nn.Linear(8, 8), "a")
+        x = torch.randn(2, 8)
+        loss = lambda m, x: m(x, task="a").square().sum()  # noqa: E731
+        task = Task("a", [x], loss, lambda m: 0.0, size, weight)
+        fit(model, [task], epochs, checkpoint=tmp_path / "run", log=None, **options)
+
+    train(1)
+    with pytest.raises(ValueError, match=f"another run, with other {next(iter(other))}"):
+        train(2, **other)
+    train(2)
+
+
+def test_a_function_of_batches_may_draw_from_wherever_it_likes(tmp_path):
+    data = torch.utils.data.TensorDataset(torch.randn(12, 8, generator=torch.Generator()))
+
+    def passes(rng):
+        return torch.utils.data.DataLoader(data, batch_size=2, shuffle=True)
+
+    def train(epochs, **options):
+        torch.manual_seed(0)
+        model = halves(nn.Sequential(nn.Linear(8, 8), nn.Dropout()))
+        tasks = [
+            Task(n, passes, lambda m, x, n=n: m(x[0], task=n).square().sum(), lambda m: 0.0, 12 + i)
+            for i, n in enumerate("ab")
+        ]
+        fit(model, tasks, epochs, steps=5, optimizer=SubnetSGD(model), log=None, **options)
+        return model.encoder[0].weight
+
+    train(1, checkpoint=tmp_path / "run")
+    torch.manual_seed(7)
+    stopped = train(3, checkpoint=tmp_path / "run", keep="last")
+    assert torch.equal(stopped, train(3, keep="last"))

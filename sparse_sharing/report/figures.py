@@ -144,12 +144,14 @@ def _draw_chains(ax: Axes, candidates: pd.DataFrame) -> None:
 def curve_figure(
     r: Results,  # of one experiment
 ) -> Figure:  # one panel per task
-    "Dev score against epoch for each system, on an axis made for the second half of the training."
+    "Dev score against epoch for each system, on an axis made for the second half of the training; dotted where the warmup ends."
     curves = labelled(r, r.curves)
     tasks = tasks_in_order(curves["task"])
     fig, axes = panels([task_label(task) for task in tasks], "Dev score (%) against epoch", r)
     keys = row_keys(r, curves)
     colours = look(keys)
+    end = r.run["settings"]["warmup"]
+    one_warmup = end and all(key.level is None and not key.variant for key in keys)
     dashes = {label(key): (2, 1) if key.system == "hard" else "" for key in keys}
     for ax, task in zip(axes, tasks, strict=True):
         rows = curves[curves["task"] == task]
@@ -160,6 +162,8 @@ def curve_figure(
         span = late.max() - late.min()
         ax.set_ylim(late.min() - 0.5 * span, rows["dev"].max() + 0.1 * span)
         ax.set(ylabel="")
+        if one_warmup:
+            ax.axvline(end, color="black", ls=":", lw=1, label="end of the warmup")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return legend(fig, axes)
 
@@ -181,6 +185,7 @@ def frontier_figure(
     colours = look([*row_keys(r, r.results), *(Key(system) for system in SYSTEMS)])
     shown = {name for frame in frames.values() for name in frame.index.unique("label")}
     order = [name for name in colours["hue_order"] if name in shown]
+    marks = {system.label: system.marker for system in SYSTEMS.values()}
     for ax, frame in zip(axes, frames.values(), strict=True):
         systems = frame.groupby("label", sort=False)
         whole = systems.size() == len(frame.index.unique("task"))
@@ -188,7 +193,8 @@ def frontier_figure(
         dots["thousands"] = dots["parameters"] / 1000
         sns.scatterplot(
             dots, x="thousands", y="score", hue="label", hue_order=order, style="label",
-            style_order=order, palette=colours["palette"], s=110, ax=ax,
+            style_order=order, markers=[marks.get(name, "o") for name in order],
+            palette=colours["palette"], s=110, ax=ax,
         )  # fmt: skip
         ax.set(xlabel="parameters (thousands)", ylabel="", xscale="log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

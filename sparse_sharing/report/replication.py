@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['RUNS', 'BASELINES', 'TABLE5', 'TABLE6', 'POS_CHUNK', 'POS_NER', 'NER_CHUNK', 'TABLE7', 'run_of', 'command',
-           'table3_claims', 'pair_claims', 'table8_claims', 'mixed_scoring_table']
+           'table3_claims', 'pair_claims', 'table8_claims', 'mixed_scoring_table', 'summary_table']
 
 # %% ../../nbs/report/06_replication.ipynb #f07c466b
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from .claims import Claim
+from .claims import Claim, verdict_rows
 from .reading import listed
 from .results import Results, describe, load, recorded, scores
 from .tables import mean_scores, over_seeds, points, show, unlike_seeds
+from .verdicts import SEEDS
 from ..study import paper
 from sparse_sharing.study.schema import (
     SYSTEMS,
@@ -211,3 +213,36 @@ def mixed_scoring_table(
     formats.update(dict.fromkeys(["Δ lenient", "Δ as released"], points))
     remark = unlike_seeds(scores(r))
     return show(table, f"Test F1 in percent, means over seeds. {describe(r)}{remark}", formats)
+
+# %% ../../nbs/report/06_replication.ipynb #e77ef39e
+def _asked() -> list[tuple[str, str, Callable[[Results], list[Claim]], str]]:
+    "A table of the paper, the experiment that asks it, its claims, and what they compare."
+    return [
+        ("Table 3, CoNLL-2003", "exp1", lambda r: table3_claims("exp1"), "test"),
+        ("Table 3, OntoNotes 5.0", "exp2", lambda r: table3_claims("exp2"), "test"),
+        ("Table 5", "exp3", lambda r: TABLE5, "test"),
+        ("Table 6", "negative_transfer", lambda r: TABLE6, "test"),
+        ("Table 7", "relatedness", lambda r: TABLE7, "overlap"),
+        ("Table 8", "warmup", table8_claims, "test"),
+    ]
+
+
+def summary_table() -> Styler:  # rows are primary claims, by table of the paper
+    "What the most telling run of each experiment says of the claims that get a verdict."
+    parts = {}
+    for table, experiment, claims_of, column in _asked():
+        r = load(run_of(experiment))
+        claims = claims_of(r)
+        verdicts = verdict_rows(r, claims, column=column)
+        budget, corpus = r.run["experiment"]["preset"], r.run["data"]["name"]
+        primary = verdicts[[claim.primary for claim in claims]]
+        parts[table] = primary.assign(corpus=corpus, preset=budget)
+    rows = pd.concat(parts)[["corpus", "preset", "Δ paper", "Δ", "seeds", "verdict"]]
+    decided = int((~rows["verdict"].str.startswith("not decided")).sum())
+    caption = (
+        f"The primary claims: {decided} of {len(rows)} are decided. Differences in points, in the direction of the "
+        "claim; those of Table 7 are of overlaps, in percent. "
+        f"A verdict takes {SEEDS} seeds."
+    )
+    formats: dict[str, Any] = dict.fromkeys(["Δ paper", "Δ"], points) | {"seeds": "{:.0f}"}
+    return show(rows, caption, formats)

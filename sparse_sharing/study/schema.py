@@ -19,28 +19,29 @@ class System:
 
     label: str  # its name in tables and figures
     colour: str  # in figures
+    marker: str  # of its points, a name of matplotlib's
     control: bool = False  # whether its masks are made to lack something
     apart: bool = False  # whether it trains a model for each task
 
 # %% ../../nbs/study/01_schema.ipynb #dffc79b5
 SYSTEMS = {
-    "single": System(paper.SYSTEMS["single"], "#000000", apart=True),
-    "subnet": System(paper.SYSTEMS["subnet"], "#56B4E9", apart=True),
-    "hard": System(paper.SYSTEMS["hard"], "#E69F00"),
-    "soft": System(paper.SYSTEMS["soft"], "#009E73"),
-    "hierarchical": System(paper.SYSTEMS["hierarchical"], "#CC79A7"),
-    "meta": System(paper.SYSTEMS["meta"], "#117733"),
-    "sparse": System(paper.SYSTEMS["sparse"], "#D55E00"),
-    "sparse_table4": System("Sparse sharing (Table 4)", "#0072B2"),
-    "long_round": System("Sparse sharing, one long round", "#882255"),
-    "alone": System("Single task after the warmup of all", "#44AA99", apart=True),
-    "subnet_warmup": System("Subnet after the warmup of all", "#88CCEE", apart=True),
-    "single_matched": System("Single task, as many passes", "#332288", apart=True),
-    "hard_matched": System("Hard sharing, as many passes", "#999933"),
-    "random": System("Random masks", "#999999", control=True),
-    "shuffled": System("Shuffled masks", "#AA4499", control=True),
-    "one_shot": System("One-shot masks", "#F0E442", control=True),
-    "other_task": System("Masks of another task", "#8C510A", control=True),
+    "single": System(paper.SYSTEMS["single"], "#000000", "o", apart=True),
+    "subnet": System(paper.SYSTEMS["subnet"], "#56B4E9", "X", apart=True),
+    "hard": System(paper.SYSTEMS["hard"], "#E69F00", "s"),
+    "soft": System(paper.SYSTEMS["soft"], "#009E73", "P"),
+    "hierarchical": System(paper.SYSTEMS["hierarchical"], "#CC79A7", "D"),
+    "meta": System(paper.SYSTEMS["meta"], "#117733", "p"),
+    "sparse": System(paper.SYSTEMS["sparse"], "#D55E00", "v"),
+    "sparse_table4": System("Sparse sharing (Table 4)", "#0072B2", "^"),
+    "long_round": System("Sparse sharing, one long round", "#882255", ">"),
+    "alone": System("Single task after the warmup of all", "#44AA99", "h", apart=True),
+    "subnet_warmup": System("Subnet after the warmup of all", "#88CCEE", "d", apart=True),
+    "single_matched": System("Single task, as many passes", "#332288", "o", apart=True),
+    "hard_matched": System("Hard sharing, as many passes", "#999933", "s"),
+    "random": System("Random masks", "#999999", "<", control=True),
+    "shuffled": System("Shuffled masks", "#AA4499", "*", control=True),
+    "one_shot": System("One-shot masks", "#F0E442", "H", control=True),
+    "other_task": System("Masks of another task", "#8C510A", "8", control=True),
 }
 
 

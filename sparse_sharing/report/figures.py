@@ -150,7 +150,7 @@ def curve_figure(
     fig, axes = panels([task_label(task) for task in tasks], "Dev score (%) against epoch", r)
     keys = row_keys(r, curves)
     colours = look(keys)
-    end = r.run["settings"]["warmup"]
+    end = r.run.get("settings", {}).get("warmup")
     one_warmup = end and all(key.level is None and not key.variant for key in keys)
     dashes = {label(key): (2, 1) if key.system == "hard" else "" for key in keys}
     for ax, task in zip(axes, tasks, strict=True):

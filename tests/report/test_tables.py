@@ -484,6 +484,32 @@ def test_figures_show_each_task_with_one_colour_per_system(two):
     assert got == {SYSTEMS[s].label: SYSTEMS[s].colour for s in SCORES}
 
 
+def test_curves_show_where_the_warmup_ends_if_it_is_one(two):
+    def ends(r):
+        lines = [line for ax in figures.curve_figure(r).axes for line in ax.get_lines()]
+        return [x.get_xdata()[0] for x in lines if x.get_label() == "end of the warmup"]
+
+    one = replace(two, run={**two.run, "settings": {"warmup": 2}})
+    assert ends(one) == [2, 2, 2] and ends(two) == []
+    assert ends(replace(one, run={**one.run, "settings": {"warmup": 0}})) == []
+    assert ends(replace(one, curves=one.curves.assign(level=1))) == []
+
+
+def test_systems_have_the_same_mark_in_every_frontier(two):
+    def marks(r):
+        handles = figures.frontier_figure(r).legends[0]
+        return {
+            text.get_text(): handle.get_marker()
+            for text, handle in zip(handles.texts, handles.legend_handles, strict=True)
+        }
+
+    some = replace(two, results=two.results[two.results["system"] != "single"])
+    assert marks(some).items() <= marks(two).items()
+    assert marks(two) == {
+        name: s.marker for s in SYSTEMS.values() if (name := s.label) in marks(two)
+    }
+
+
 def test_numbered_systems_get_darker_up_to_the_full_colour():
     keys = [Key("sparse", level=z) for z in (0, 10, 5)]
     palette = figures.look([*keys, Key("hard")])["palette"]

@@ -20,6 +20,7 @@ from sparse_sharing.files import (
     Damaged,
     check_plain,
     digest,
+    load_json,
     remove,
     save_json,
     save_tensors,
@@ -221,10 +222,34 @@ def _save_predictions(job: _Job, predictions: Mapping[str, Predictions]) -> Tens
     return tensors
 
 # %% ../../nbs/study/06_runner.ipynb #44037dc9
+def _made_from(folder: Path, path: str, sha256: str) -> list[str]:
+    "Names of finished units that were made from a file as it was."
+    results = [load_json(result, ("inputs",)) for result in sorted(folder.glob("*/result.json"))]
+    return [r["label"] for r in results if r["inputs"].get(path) == sha256]
+
+
+def _check_same(job: _Job, files: Mapping[str, str], before: Mapping[str, Any]) -> None:
+    "Raises `ValueError` if a file comes out otherwise than before, and others were made from it."
+    for name, sha256 in before["files"].items():
+        if files.get(name) == sha256:
+            continue
+        others = _made_from(job.home.parent, f"{job.unit.name}/{name}", sha256)
+        if others:
+            for file in (name, "checkpoint.safetensors"):
+                remove(job.home / file, job.home)
+            raise ValueError(
+                f"{job.unit.label} gives another {name} here than on {before['made_with']['machine']}, where it was done before, "
+                f"and {len(others)} finished units were made from that one, such as {others[0]}: go on where they were made, "
+                "or delete the folders of this unit and of those, and all of them are done here"
+            )
+
+
 def _write_result(job: _Job, outcome: _Outcome, before: Mapping[str, Any] | None) -> None:
     "What a unit found, how, and with what."
     unit, done = job.unit, outcome.fit
     files = {name: digest(content) for name, content in outcome.files.items()}
+    if before:
+        _check_same(job, files, before)
     inputs = {path: digest(content) for path, content in job.inputs.items()}
     result = dict(
         unit=asdict(unit),

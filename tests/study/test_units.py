@@ -438,6 +438,23 @@ class TestPerform:
         assert lines_of(home)[-1].endswith("gives other numbers here than where it was done before")
         assert digest(load_file(folder, f"{home.name}/{WEIGHTS}")) != "0" * 64
 
+    def test_a_file_that_others_were_made_from_has_to_come_out_as_it_was(
+        self, folder, plan, source
+    ):
+        "As on another machine: what hangs on two of them would be trained for nothing."
+        home, above = (folder / plan[key].name for key in ("warmup", "main"))
+        reseal(home / "result.json", lambda r: r["files"].update({WEIGHTS: "0" * 64}))
+        reseal(
+            above / "result.json",
+            lambda r: r["inputs"].update({f"{home.name}/{WEIGHTS}": "0" * 64}),
+        )
+        (home / WEIGHTS).unlink()
+        kept = (home / "result.json").read_bytes()
+        with pytest.raises(ValueError, match="gives another weights.*1 finished units.*delete the"):
+            perform(plan["warmup"], folder, source, [WEIGHTS])
+        assert (home / "result.json").read_bytes() == kept
+        assert not (home / WEIGHTS).exists() and not (home / "checkpoint.safetensors").exists()
+
     def test_drafts_of_a_killed_process_are_swept_away(self, folder, plan, source):
         home = folder / plan["main"].name
         (home / "result.json").unlink()

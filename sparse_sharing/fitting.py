@@ -271,8 +271,10 @@ class Watch(TorchDispatchMode):
         "A call ends. Raises as `Writes.check` does."
         if not self.graph:
             self.__exit__(*error)
+        writes = self.writes
+        del self.writes  # and with it what was shown, whose memory the next call takes
         if error[0] is None:
-            self.writes.check()
+            writes.check()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

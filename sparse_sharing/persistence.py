@@ -233,9 +233,10 @@ class Stored(Protecting):
         except (ValueError, TypeError) as error:
             raise ValueError(f"{os.fspath(folder)} does not fit what was given: {error}") from error
         fill(model, state, folder)
-        if ties(model) != about.get("ties", ties(model)):  # older folders do not say
+        tied = ties(model)
+        if tied != about.get("ties", tied):  # older folders do not say
             raise ValueError(
-                f"{os.fspath(folder)} was saved with these parameters tied: {about['ties']}, and what was given has {ties(model)}: "
+                f"{os.fspath(folder)} was saved with these parameters tied: {about['ties']}, and what was given has {tied}: "
                 "tie the same ones before you load"
             )
         for task, others in about["protected"].items():

@@ -245,8 +245,8 @@ def save_run(
     save_tensors(path, tensors, about)
 
 # %% ../nbs/method/17_runs.ipynb #c82aaae0
-SINCE = ("rates", "accumulate", "scheduler", "sizes", "weights", "errors", "autocast", "clip")
 # what older checkpoints do not say
+SINCE = ("rates", "accumulate", "scheduler", "sizes", "weights", "errors", "autocast", "clip")
 OLD = {"draws": "proportional"}  # what all of them did without saying so
 
 

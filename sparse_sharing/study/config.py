@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .data import TASKS, Data, Source, of_task, read_data
+from .data import TASKS, Data, Source, read_data
 from sparse_sharing.study.machine import (
     ask,
     check_folder,
@@ -32,6 +32,7 @@ from sparse_sharing.study.parameters import (
     shown,
 )
 from .presets import PRESETS, Settings
+from ..tagging.declared import by_task, named_tasks, of_task
 from ..tagging.lines import layout, pairs_of
 from ..tagging.tagger import check_device
 
@@ -248,6 +249,15 @@ def _check_systems(experiment: "Experiment") -> None:
         raise ValueError(f"systems is {experiment.systems!r}: name one, or leave it out")
 
 
+def _check_apart(experiment: "Experiment") -> None:
+    for name in ("columns", "splits"):
+        if named_tasks(getattr(experiment, name)) and not DESIGNS[experiment.name].separate:
+            raise ValueError(
+                f"{name} is {getattr(experiment, name)!r}: only in exp3 tasks have files of their "
+                f"own. Here one corpus has them all: say {name} once"
+            )
+
+
 def _check_names(experiment: "Experiment") -> None:
     "What is said of a task or a layer has to be said of one that there is."
     tasks = experiment.design.tasks
@@ -255,24 +265,8 @@ def _check_names(experiment: "Experiment") -> None:
         raise ValueError(f"tasks is {experiment.tasks!r}: put blanks between the names")
     if twice := next((task for task in tasks if tasks.count(task) > 1), ""):
         raise ValueError(f"tasks has {twice} more than once: name each task once")
-    for name in ("columns", "splits"):
-        for part in getattr(experiment, name).split(";"):
-            task, colon, _ = part.partition(":")
-            if colon and task.strip() not in tasks:
-                raise ValueError(
-                    f"{name} speaks of {task.strip()}: the tasks are {', '.join(tasks)}"
-                )
-    if not experiment.design.separate:
-        return
-    for task in tasks:
-        if not of_task(experiment.columns, task):
-            raise ValueError(f"columns says nothing of {task}: write {task}: word {task}, say")
-    layers = {x for task in tasks for x in layout(of_task(experiment.columns, task)).layers}
-    for layer in pairs_of(experiment.schemes, "schemes"):
-        if layer not in layers:
-            raise ValueError(
-                f"schemes speak of {layer}: the layers are {', '.join(sorted(layers))}"
-            )
+    if experiment.design.separate:
+        by_task(tasks, experiment.columns, experiment.schemes, experiment.splits)
 
 
 OWN = ("exp1", "exp2", "exp3")  # experiments that take a corpus of one's own, and other tasks
@@ -333,6 +327,7 @@ class Experiment(Described):
             check_value(name, getattr(self, name))
         check_choice("preset", self.preset, PRESETS)
         _check_relatedness(self)
+        _check_apart(self)
         _check_systems(self)
         _check_own(self)
         _check_levels(self)

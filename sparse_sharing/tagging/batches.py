@@ -24,6 +24,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% ../../nbs/tagging/12_batches.ipynb #d7fb5993
+def _home(parts: Sequence[Corpus]) -> dict[str, Corpus]:
+    "The corpus of each layer. Raises as `Vocabulary.build`."
+    home: dict[str, Corpus] = {}
+    for corpus in parts:
+        corpus.check_tags()
+        for layer in corpus.layers:
+            if layer in home:
+                raise ValueError(
+                    f"{home[layer].name} and {corpus.name} both have {layer} tags: keep those of one, "
+                    "by `with_layers`, or call them by two names"
+                )
+            home[layer] = corpus
+    return home
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     "Rows of words and characters, and indices of tags. Row 0 is padding, row 1 unknown."
@@ -38,22 +53,24 @@ class Vocabulary:
     @classmethod
     def build(
         cls,
-        corpus: Corpus,  # where words, characters and tags come from
+        corpora: Corpus | Sequence[Corpus],  # whose words, characters and tags they are
         rows: Collection[str] = (),  # words that have a pretrained vector
     ) -> "Vocabulary":  # words by frequency, so that a word's row says how rare it is
         """Training words, and words of the other splits that have a pretrained vector. A character seen
         once in training counts as unknown, which is how the unknown character learns something.
 
-        Raises `FormatError` for a corpus that `Corpus.check_tags` refuses.
+        Of several corpora, each layer is in one. Raises `FormatError` for a corpus that
+        `Corpus.check_tags` refuses, `ValueError` for a layer that two corpora have.
         """
-        corpus.check_tags()
-        train = Counter(w.lower() for s in corpus.train for w in s.words)
-        other = {w.lower() for s in [*corpus.dev, *corpus.test] for w in s.words}
-        chars = Counter(c for s in corpus.train for w in s.words for c in w)
+        parts = [corpora] if isinstance(corpora, Corpus) else list(corpora)
+        home = _home(parts)
+        train = Counter(w.lower() for c in parts for s in c.train for w in s.words)
+        other = {w.lower() for c in parts for s in [*c.dev, *c.test] for w in s.words}
+        chars = Counter(letter for c in parts for s in c.train for w in s.words for letter in w)
         tags, unseen = {}, {}
-        for layer in corpus.layers:
-            seen = {t for s in corpus.train for t in s.tags[layer]}
-            rest = {t for s in [*corpus.dev, *corpus.test] for t in s.tags.get(layer, ())} - seen
+        for layer, c in home.items():
+            seen = {t for s in c.train for t in s.tags[layer]}
+            rest = {t for s in [*c.dev, *c.test] for t in s.tags[layer]} - seen
             tags[layer], unseen[layer] = tuple(sorted(seen)), tuple(sorted(rest))
         return cls(
             words=(
@@ -65,8 +82,8 @@ class Vocabulary:
             chars=("<pad>", "<unk>", *sorted(c for c, n in chars.items() if n > 1)),
             tags=tags,
             unseen=unseen,
-            schemes={layer: corpus.scheme(layer) for layer in corpus.layers},
-            file_schemes={k: v for k, v in corpus.file_schemes.items() if k in corpus.layers},
+            schemes={layer: c.scheme(layer) for layer, c in home.items()},
+            file_schemes={k: c.file_schemes[k] for k, c in home.items() if k in c.file_schemes},
         )
 
     def vectors(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PENN', 'TYPES', 'DECLARE', 'CONLL2003', 'HELD_OUT', 'KINDS', 'TASKS', 'read_conll2003', 'read_conll2000',
-           'read_corpus', 'read_corpora', 'shared_sentences']
+           'read_corpus', 'read_corpora', 'shared_sentences', 'joined']
 
 # %% ../../nbs/tagging/08_corpora.ipynb #9dce0c22
 from collections.abc import Mapping, Sequence
@@ -243,3 +243,16 @@ def shared_sentences(
                 counts.append((*row, max(lengths, default=0)))
     columns = ["train of", "task", "split", "sentences", "shared", "longest"]
     return pd.DataFrame(counts, columns=columns)
+
+# %% ../../nbs/tagging/08_corpora.ipynb #cf4c944a
+def joined(
+    corpora: Sequence[Corpus],  # at least one
+) -> Corpus:  # with the layers that each of them has
+    "One corpus of all sentences."
+    name = "+".join(dict.fromkeys(corpus.name for corpus in corpora))
+    splits = [
+        [sentence for corpus in corpora for sentence in corpus.splits[split]]
+        for split in ("train", "dev", "test")
+    ]
+    schemes = {layer: corpus.scheme(layer) for corpus in corpora for layer in corpus.layers}
+    return Corpus(name, *splits, schemes=schemes)

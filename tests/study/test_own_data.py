@@ -6,9 +6,9 @@ from studies import TINY
 from sparse_sharing import report
 from sparse_sharing.study import rerun, run
 from sparse_sharing.study.config import Experiment
-from sparse_sharing.study.data import of_task
 from sparse_sharing.study.models import build
 from sparse_sharing.study.plan import plan
+from sparse_sharing.tagging.declared import of_task
 from sparse_sharing.tagging.encoder import Sizes
 from sparse_sharing.tagging.generated import generate
 from sparse_sharing.tagging.schemes import convert
@@ -94,6 +94,11 @@ def test_fewer_tasks_of_a_known_corpus():
         ("exp1", dict(levels="pos"), "levels 'pos': write each name once"),
         ("exp1", dict(levels="pos=0"), "levels gives pos the layer 0: write 1 to 8"),
         ("exp1", dict(data_dir=".", columns="x y"), "columns x y: call one of them word"),
+        (
+            "exp1",
+            dict(data_dir=".", columns="a: word a; b: word b"),
+            "columns is 'a: word a; b: word b': only in exp3 tasks have files of their own",
+        ),
         ("exp3", dict(data_dir=".", columns="word x"), "tasks says which sub-folders of data_dir"),
         (
             "exp1",

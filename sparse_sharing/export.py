@@ -181,3 +181,8 @@ def check_way(
                 f"{type(model).__name__} has a {name!r} of its own, and an export calls encoder and head without it: put what it "
                 "does into the encoder or into the heads"
             )
+    if "forward" in vars(model) or model._forward_hooks or model._forward_pre_hooks:
+        raise TypeError(
+            "the model has a hook, or a `forward` put upon it, and an export calls encoder and head without it: put it upon "
+            "the encoder or the heads"
+        )

@@ -150,13 +150,15 @@ def gates(
     ids = {id(p) for p in locations.values()}
     weights = [p for p in network.parameters() if id(p) not in ids]
     groups = [{"params": weights, "lr": lr}, {"params": [*locations.values()], "lr": gate_lr}]
-    options["keep"] = "last"
+    if "keep" in options:
+        raise TypeError("keep is for other trainings: gates are read after the last epoch")
     fit(
         network,
         [replace(task, loss=loss)],
         epochs,
         optimizer=torch.optim.Adam(groups),
         log=log,
+        keep="last",
         **options,
     )
     return {name: open_probability(location.detach()) for name, location in locations.items()}
@@ -320,7 +322,7 @@ def _method(method: str | Scorer) -> tuple[Scorer, float | None]:
 # %% ../nbs/method/05_finders.ipynb #85103047
 def random_like(
     mask: Mask,  # what to imitate
-    seed: int,  # same seed, same mask
+    seed: int,  # same seed, same mask: give each task another one, or the masks are nested
 ) -> Mask:  # as many weights in each tensor, drawn uniformly
     "A random mask with the density of another one, tensor by tensor."
     generator = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ __all__ = ['Place', 'MAKES', 'check_mask', 'TaskMasks', 'lost', 'by_id', 'leaves
 import cmath
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
 from itertools import pairwise
 from typing import Any
 
@@ -138,7 +138,14 @@ def by_id(
 
 # %% ../nbs/method/21_fitting.ipynb #c944e188
 def leaves(outputs: Any) -> Iterator[Any]:
-    "What is in whatever a module gave: tensors and others, without the containers."
+    """What is in whatever a module gave: tensors and others, without the containers.
+
+    Raises `TypeError` for a generator, which computes when the call is over, and no longer for a task.
+    """
+    if isinstance(outputs, Generator):
+        raise TypeError(
+            "the network gives a generator, which would compute after its call, without any mask: let it return a list"
+        )
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
     elif dataclasses.is_dataclass(outputs):

@@ -66,6 +66,25 @@ def _average(
 Combiner = Callable[[Tensor], Tensor]  # (tasks, shared weights) -> (shared weights,)
 
 
+def _differentiate_beside(
+    optimizer: Optimizer, model: Sharing, losses: Mapping[str, Tensor], group: Any
+) -> None:
+    "Give what the optimiser has beside the model the gradient of the sum of losses."
+    own = set(model.parameters())
+    held = [p for options in optimizer.param_groups for p in options["params"]]
+    beside = [p for p in held if p not in own and p.requires_grad]
+    if not beside:
+        return
+    total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
+    found = torch.autograd.grad(total, beside, retain_graph=True, allow_unused=True)
+    for p, grad in zip(beside, found, strict=True):
+        p.grad = grad
+        if group is not None:
+            p.grad = torch.zeros_like(p) if grad is None else grad.contiguous()
+            torch.distributed.all_reduce(p.grad, group=group)
+            p.grad /= torch.distributed.get_world_size(group)
+
+
 def joint_step(
     optimizer: Optimizer,  # any optimiser that `subnet_step` takes
     model: nn.Module,  # the model, or a wrapper around it
@@ -75,7 +94,8 @@ def joint_step(
 ) -> None:
     """One step of several tasks: of each weight by the gradients of the tasks that keep it.
 
-    What no task of the step keeps stays as it is, to the last bit. In several processes, gradients are averaged over them.
+    What no task of the step keeps stays as it is, to the last bit. Parameters beside the model, of a loss or a wrapper,
+    get the gradient of the sum. In several processes, gradients are averaged over them.
     Raises what `subnet_step` raises, and `ValueError` for no loss or for a table with sparse gradients that a combiner
     should see.
     """
@@ -83,6 +103,7 @@ def joint_step(
     if not losses:
         raise ValueError("no losses: give {task: loss}")
     group = processes_of(model, inner)
+    _differentiate_beside(optimizer, inner, losses, group)
     gradients = task_gradients(inner, losses)
     if group is not None and torch.distributed.get_world_size(group) > 1:
         reach_of(model, inner, tuple(losses))  # raises if another process steps for other tasks

@@ -235,6 +235,8 @@ class SubnetSGD(_Held):
                     state["velocity"] = torch.zeros_like(p)
                     if bits is not None:
                         self._moved_by[p] = state["velocity"], bits
+                if state["velocity"].dtype != p.dtype:  # the model was given another one
+                    state["velocity"] = state["velocity"].to(p.dtype)
                 velocity, before = state["velocity"], self._moved_by.get(p, (None, None))
                 alone = bits is None or (before[0] is velocity and before[1] is bits)
                 if bits is None or not alone:

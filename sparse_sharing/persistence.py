@@ -6,6 +6,7 @@
 __all__ = ['FORMAT', 'ABOUT', 'Model', 'write_model', 'read_about', 'read_model', 'fill', 'ties', 'Stored']
 
 # %% ../nbs/method/10_persistence.ipynb #7cb2f806
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -153,6 +154,25 @@ def ties(
     return [of_one for of_one in names.values() if len(of_one) > 1]
 
 # %% ../nbs/method/10_persistence.ipynb #3b24f1dc
+def _check_constructor(
+    model: nn.Module, ours: type[nn.Module], arguments: Mapping[str, Any]
+) -> None:
+    "Raises `TypeError` if a class derived from one of ours cannot be called again with what is known of its model."
+    kind = type(model)
+    taken = inspect.signature(kind.__init__).parameters.values()
+    named = {p.name for p in taken if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    if more := named - {*inspect.signature(ours.__init__).parameters, *arguments}:
+        raise TypeError(
+            f"{kind.__name__} is called with {', '.join(sorted(more))}, which would be lost: let its method `_arguments` give "
+            "that as well, as a dict for JSON, or put it into the encoder or the heads"
+        )
+    takes_any = len(named) < len(taken)
+    if getattr(model, "masks", {}) and "masks" not in named and not takes_any:
+        raise TypeError(
+            f"a {kind.__name__} takes no masks, and this one has some: make a SparseSharing of its encoder and heads"
+        )
+
+
 Model = TypeVar("Model", bound="Stored")
 
 
@@ -164,11 +184,16 @@ class Stored(Protecting):
         return {}
 
     @classmethod
-    def _kind(cls) -> str:
-        "The name of the way of sharing, for a class that was derived from one outside of this library, too."
+    def _ours(cls) -> type["Stored"]:
+        "The class, or the one of this library that it was derived from."
         home = __name__.partition(".")[0] + "."
         kinds = [c for c in cls.__mro__ if issubclass(c, Stored) and c.__module__.startswith(home)]
-        return kinds[0].__name__
+        return kinds[0]
+
+    @classmethod
+    def _kind(cls) -> str:
+        "The name of the way of sharing, for a class that was derived from one outside of this library, too."
+        return cls._ours().__name__
 
     def save(
         self,
@@ -178,8 +203,9 @@ class Stored(Protecting):
         """Write the model into a folder, whole or not at all. `read_about(folder)["notes"]` gives the notes back.
 
         Raises `ValueError` if a `model.json` of something else is there, and `TypeError` for a part of the state
-        that is no tensor.
+        that is no tensor, and for a class whose constructor takes what the folder would not say.
         """
+        _check_constructor(self, self._ours(), self._arguments())
         about = dict(
             kind=self._kind(),
             tasks=list(self.tasks),
@@ -197,6 +223,7 @@ class Stored(Protecting):
     ) -> Self:  # with masks as this one has
         "A model of the same kind. Raises as the class does if encoder and heads do not fit it."
         arguments = self._arguments()
+        _check_constructor(self, self._ours(), arguments)
         if self.masks:
             arguments["masks"] = dict(self.masks)
         kind: Callable[..., Self] = type(self)

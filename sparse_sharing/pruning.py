@@ -73,7 +73,9 @@ def warmup(
     **options: Any,  # for `fit`
 ) -> Fit:  # the learning curve
     "Train on all tasks together before masks are made (paper, *Multi-Task Warmup*)."
-    return fit(model, tasks, epochs, **{**options, "keep": "last"})
+    if options.pop("keep", "last") != "last":
+        raise TypeError("keep is for other trainings: a warmup ends with its last weights")
+    return fit(model, tasks, epochs, keep="last", **options)
 
 # %% ../nbs/method/04_pruning.ipynb #03prunin-38b23c
 def alone(
@@ -106,6 +108,11 @@ def train_alone(
     **options: Any,  # for `fit`
 ) -> tuple[Fit, SparseSharing]:  # how it went, and the trained copy
     "Train one task in a mask, from the model's weights (Algorithm 1, line 4)."
+    if said := {"keep", "optimizer"} & options.keys():
+        raise TypeError(
+            f"{said.pop()} is not for one task alone: say magnitudes='best' or 'last', and give make_optimizer, a function of "
+            "the copy that is trained"
+        )
     subnet = alone(model, task, mask)
     optimizer = make_optimizer(subnet)
     result = fit(subnet, [task], epochs, optimizer=optimizer, **{**options, "keep": magnitudes})

@@ -141,6 +141,8 @@ def find_sharing(
     model: nn.Module,  # a model, or what `torch.compile`, DistributedDataParallel or a module of yours made of it
 ) -> Sharing:  # the model inside
     "The model that a wrapper is around. Raises `TypeError` if there is none, or more than one."
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model is wanted, not a {type(model).__name__}, such as its parameters")
     inside = [module for module in model.modules() if isinstance(module, Sharing)]
     if len(inside) != 1:
         raise TypeError(

@@ -29,6 +29,8 @@ class Tasks(nn.Module):
         heads: Mapping[str, nn.Module],  # task name -> the module that turns encodings into scores
     ):
         super().__init__()
+        if not hasattr(heads, "items"):
+            raise TypeError(f"heads are a {type(heads).__name__}: give {{task name: module}}")
         if not heads:
             raise ValueError("a model needs at least one task: give `heads` as {name: module}")
         self.heads = ByTask(dict(heads.items()))

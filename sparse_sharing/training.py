@@ -66,6 +66,11 @@ def train_step(
         if not math.isfinite(value):
             return value
         precision.backward(loss)
+    if all(p.grad is None for p in every):
+        raise ValueError(
+            f"the loss of {task.name!r} gives the model no gradient: let it call the model that it is handed, which may "
+            "be a copy, and no other"
+        )
     return _take_step(model, task.name, optimizer, parameters, clip, precision.scaler, value)
 
 
@@ -227,7 +232,7 @@ def score_epoch(
     dev, epoch = evaluate(run.whole, run.tasks), run.epochs + 1
     if run.result.mean_of(dev) > run.result.mean:
         run.result.epoch, run.result.dev = epoch, dev
-        run.best = {name: tensor.detach().clone() for name, tensor in run.model.weights().items()}
+        run.keep_best()
     spent = stopwatch.read()
     rows = [
         dict(epoch=epoch, task=task.name, loss=losses[task.name], dev=dev[task.name]) | spent
@@ -253,6 +258,9 @@ def check_arguments(
         raise ValueError(
             f"tasks are {names}, heads {list(model.tasks)}: give each task once, by its head's name"
         )
+    for task in tasks:
+        if task.size < 1:
+            raise ValueError(f"size of {task.name!r} is {task.size}: give its number of examples")
     if epochs < 0 or (patience is not None and patience < 1):
         raise ValueError(
             f"epochs is {epochs}, patience {patience}: give epochs, and patience of 1 or more, or None"
@@ -325,6 +333,6 @@ def fit(
         rates.restore()
         if made is not None:
             made.release()
-    if keep == "best" and run.best:
-        inner.load_weights(run.best)
+    if keep == "best":
+        run.restore_best()
     return run.result

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bytask import following
+from .bytask import Quiet, following
 from .fitting import Place, Watch, held, tensors
 
 # %% ../nbs/method/13_views.ipynb #bfb9a06a
@@ -44,11 +44,10 @@ def keep_bits(
     return out
 
 # %% ../nbs/method/13_views.ipynb #affb92ee
-def _in_transform(tensor: Tensor) -> bool:
-    "Whether a transform of `torch.func` stands between us and the numbers."
-    functorch = getattr(torch._C, "_functorch", None)
-    wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
-    return wrapped is not None and wrapped(tensor)
+def _in_transform() -> bool:
+    "Whether a transform of `torch.func` is running, and may stand between us and the numbers."
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return active is not None and active()
 
 # %% ../nbs/method/13_views.ipynb #aa18bd05
 def holders(
@@ -89,7 +88,7 @@ class _Masked(torch.autograd.Function):
             raise TypeError(
                 "no mask can be laid over a sparse gradient: give the embedding sparse=False, or leave it out of the masks"
             )
-        if torch.is_grad_enabled() or _in_transform(grad):
+        if torch.is_grad_enabled() or _in_transform():
             return torch.where(ctx.bits != 0, grad, 0), None, None
         found = holders(grad)
         if _Masked.alone is None:
@@ -104,7 +103,7 @@ def masked(
     out: Tensor | None = None,  # where to write the result; None: new memory
 ) -> Tensor:  # 0 where the mask leaves it out, and so is its gradient there
     "A weight as a task sees it."
-    if torch.compiler.is_compiling() or _in_transform(weight):
+    if torch.compiler.is_compiling() or _in_transform():
         return torch.where(bits != 0, weight, 0)
     if bits.dtype is torch.bool and not torch.is_grad_enabled():
         return lay(bits, weight, out)
@@ -144,7 +143,7 @@ class Rooms:
         count = getattr(torch._C, "_storage_Use_Count", None)
         if weight.device.type != "cpu" or weight.numel() < self.SMALL or count is None:
             return None
-        if torch.is_inference_mode_enabled() or _in_transform(weight) or not weight.is_leaf:
+        if torch.is_inference_mode_enabled() or _in_transform() or not weight.is_leaf:
             return None  # memory that could not be written to again, or a weight that comes once
         rooms: list[Tensor] = self._here.__dict__.setdefault(str(id(weight)), [])
         for room in rooms:
@@ -183,7 +182,7 @@ class View:
             self.shown[place] = by_weight[id(weight)]
         for place, (holder, name) in self.own.items():
             self.shown[place] = getattr(holder, name)
-        if self.watch is not None and any(_in_transform(w) for w, _ in self.masks.values()):
+        if self.watch is not None and _in_transform():
             self.watch = None
         if self.watch is not None:
             self.watch.begin(self.shown)
@@ -223,9 +222,14 @@ def _reading(name: str) -> property:
         if view is None and _called_again():
             return _read_again(module, name)
         place = (id(module), name)
-        if view is not None and place in view.shown:
-            return view.shown[place]  # which may be None, as a buffer may
-        return module.__getattr__(name)
+        if view is None or place not in view.shown:
+            return module.__getattr__(name)
+        if place in view.masks and not torch.compiler.is_compiling():
+            weight, bits = view.masks[place]
+            there = module._parameters.get(name, weight)
+            if there is not weight and there is not None:  # put there by `functional_call`
+                return masked(there, bits)
+        return view.shown[place]  # which may be None, as a buffer may
 
     return property(read)
 
@@ -298,7 +302,7 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
     )
     methods |= following(kind, names, lambda: getattr(_NOW, "view", None) is not None)
     seen = {name: _reading(name) for name in names}
-    return type(kind.__name__, (kind,), seen | lists | methods | marks | about)
+    return type(kind.__name__, (Quiet, kind), seen | lists | methods | marks | about)
 
 
 def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:

@@ -284,7 +284,9 @@ def verdict_table(
     kind = {"test": "Test scores", "dev": "Dev scores", "overlap": "Overlap ratios"}[column]
     caption = f"Claims and verdicts. {describe(r)} {kind}, differences in points, paired by seed; "
     caption += f"low to high is the {100 * level:g} % interval of the sign-flip test, p is its p "
-    caption += f"value, corrected over the primary claims. A verdict takes {SEEDS} seeds."
+    caption += (
+        f"value, p (Holm) that corrected over the primary claims. A verdict takes {SEEDS} seeds."
+    )
     if "margin" in table:
         caption += f" Rows with a margin are of equality: two one-sided tests, and the interval of {100 * (2 * level - 1):g} % that belongs to them."
     formats: dict[str, Any] = dict.fromkeys(["Δ paper", "Δ", "low", "high"], points)

@@ -72,6 +72,7 @@ def panels(
     names: Sequence[str],  # of the panels; none: a title alone
     title: str,
     r: Results,  # of one experiment
+    rows: pd.DataFrame | None = None,  # what is shown of it; None: all systems
 ) -> tuple[Figure, list[Axes]]:
     "A row of panels with those names, under a title and the label of the results."
     size = (8.6, 3.5 if names else 0.6)
@@ -80,7 +81,9 @@ def panels(
             1, max(len(names), 1), figsize=size, squeeze=False, layout="constrained"
         )
     plt.close(fig)
-    fig.suptitle(f"{title}\n{textwrap.fill(describe(r), 110)}", x=0.01, ha="left", fontsize=10)
+    fig.suptitle(
+        f"{title}\n{textwrap.fill(describe(r, rows), 110)}", x=0.01, ha="left", fontsize=10
+    )
     for ax, name in zip(axes[0], names, strict=False):
         ax.set_title(name, fontsize=10)
         sns.despine(ax=ax, left=True)
@@ -113,7 +116,7 @@ def density_figure(
     "Dev score of every candidate against its density: the chosen ringed, the dense hollow."
     tasks = tasks_in_order(r.candidates["task"])
     title = "Dev score (%) of pruned networks against density, the share of weights that remains"
-    fig, axes = panels([task_label(task) for task in tasks], title, r)
+    fig, axes = panels([task_label(task) for task in tasks], title, r, r.candidates)
     near = nearest_to_paper(r)
     for ax, task in zip(axes, tasks, strict=True):
         _draw_chains(ax, r.candidates[r.candidates["task"] == task])
@@ -144,7 +147,7 @@ def _draw_chains(ax: Axes, candidates: pd.DataFrame) -> None:
 def curve_figure(
     r: Results,  # of one experiment
 ) -> Figure:  # one panel per task
-    "Dev score against epoch for each system, on an axis made for the second half of the training; dotted where the warmup ends."
+    "Dev score against epoch for each system, on an axis made for the second half of each training; dotted where the warmup ends."
     curves = labelled(r, r.curves)
     tasks = tasks_in_order(curves["task"])
     fig, axes = panels([task_label(task) for task in tasks], "Dev score (%) against epoch", r)
@@ -158,7 +161,8 @@ def curve_figure(
         band = {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.1}}
         style = dict(style="label", style_order=colours["hue_order"], dashes=dashes)
         sns.lineplot(rows, x="epoch", y="dev", **colours, **band, **style, ax=ax)
-        late = rows.loc[rows["epoch"] > rows["epoch"].max() / 2, "dev"]
+        lengths = rows.groupby("label")["epoch"].transform("max")
+        late = rows.loc[rows["epoch"] > lengths / 2, "dev"]
         span = late.max() - late.min()
         ax.set_ylim(late.min() - 0.5 * span, rows["dev"].max() + 0.1 * span)
         ax.set(ylabel="")

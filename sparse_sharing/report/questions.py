@@ -30,6 +30,7 @@ from sparse_sharing.study.schema import (
     joined,
     label,
     task_label,
+    tasks_in_order,
 )
 
 # %% ../../nbs/report/08_questions.ipynb #4590deda
@@ -62,21 +63,31 @@ def _steps(rows: pd.DataFrame) -> list[tuple[str, tuple[str, int], tuple[str, in
     return steps
 
 
+def _by_score(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    "What converges: the score of the one task alone, the same under hard sharing, and the mean of all."
+    single, hard = (rows[rows["system"] == system] for system in ("single", "hard"))
+    parts = {}
+    for task in tasks_in_order(single["task"]):
+        parts[f"{SYSTEMS['single'].label}, {task_label(task)}"] = single[single["task"] == task]
+        parts[f"{SYSTEMS['hard'].label}, {task_label(task)}"] = hard[hard["task"] == task]
+    return parts | {f"{SYSTEMS['hard'].label}, mean of its tasks": hard}
+
+
 def doubling(
     r: Results,  # of *Budget*
-) -> pd.DataFrame:  # rows (system, step); points by seed: mean, least, most; seeds; below 0.1
-    "What doubling the epochs gains on dev, and doubling the rate, on the mean of a system's tasks."
+) -> pd.DataFrame:  # rows (score, step); points by seed: mean, least, most; seeds; below 0.1
+    "What doubling the epochs gains on dev, and doubling the rate."
     rows = scores(r)
-    dev = rows.groupby(["system", "variant", "level", "seed"])["dev"].mean()
     table: dict[tuple[str, str], list[float]] = {}
-    for system in ("single", "hard"):
+    for name, part in _by_score(rows).items():
+        dev = part.groupby(["variant", "level", "seed"])["dev"].mean()
         for what, before, after in _steps(rows):
-            if (system, *before) in dev and (system, *after) in dev:
-                gap = (dev[(system, *after)] - dev[(system, *before)]).dropna()
-                table[SYSTEMS[system].label, what] = [*gap.agg(["mean", "min", "max"]), len(gap)]
+            if before in dev and after in dev:
+                gap = (dev[after] - dev[before]).dropna()
+                table[name, what] = [*gap.agg(["mean", "min", "max"]), len(gap)]
     columns = ["points", "least", "most", "seeds"]
     gained = pd.DataFrame.from_dict(table, orient="index", columns=columns)
-    gained.index = pd.MultiIndex.from_tuples(table, names=["system", "step"])
+    gained.index = pd.MultiIndex.from_tuples(table, names=["score", "step"])
     return gained.assign(**{f"below {CONVERGED}": gained["points"] < CONVERGED})
 
 # %% ../../nbs/report/08_questions.ipynb #a149078c

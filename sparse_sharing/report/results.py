@@ -209,6 +209,7 @@ _STANDS_IN = {"masc": "ontonotes", "ptb_sample+conll2000+conll2003": "ptb+conll2
 
 def describe(
     r: Results,  # of one experiment
+    rows: pd.DataFrame | None = None,  # what is shown of it; None: all systems
 ) -> str:  # one line: corpus, experiment, preset, seeds
     "Where the numbers come from, and whether their corpus is the paper's."
     experiment, data, preset = r.results[["experiment", "data", "preset"]].iloc[0]
@@ -217,7 +218,7 @@ def describe(
         corpus = f"{data}, as in the paper"
     elif data in _STANDS_IN:
         corpus = f"{data}, which stands in for {_STANDS_IN[data]}, not comparable with the paper"
-    seeds = sorted(set(r.results["seed"]))
+    seeds = sorted(set((r.results if rows is None else rows)["seed"]))
     plural = "" if len(seeds) == 1 else "s"
     count = f"{len(seeds)} seed{plural} ({', '.join(map(str, seeds))})"
     return f"Corpus: {corpus}. Experiment {experiment}, preset {preset}, {count}."

@@ -275,7 +275,7 @@ def density_table(
     columns["dense", "dev"] = dense["dev"]
     columns["Table 4", "density"] = near["paper"]
     table = by_task(pd.DataFrame(columns))
-    caption = f"Share of the prunable weights that remains in each task's subnet. {describe(r)}"
+    caption = f"Share of the prunable weights that remains in each task's subnet. {describe(r, r.candidates)}"
     return show(table, caption, {"density": "{:.4f}", "round": "{:.0f}", "dev": "{:.2f}"})
 
 # %% ../../nbs/report/01_tables.ipynb #a234b585
@@ -321,7 +321,7 @@ def overlap_table(
     table = table.rename_axis(index="tasks")
     formats: dict[str, Any] = dict.fromkeys(["overlap", "chance", "paper", "union"], "{:.2f}")
     formats["above chance"] = points
-    return show(table, f"Overlap ratio of masks, means over seeds. {describe(r)}", formats)
+    return show(table, f"Overlap ratio of masks, means over seeds. {describe(r, rows)}", formats)
 
 # %% ../../nbs/report/01_tables.ipynb #22report-15e3c7
 COSTS = ["task_epochs", "seconds", "processor_seconds"]
@@ -356,6 +356,8 @@ def cost_table(
     )
     if per_seed["processor_seconds"].isna().any():
         remark += " Processor time: over the seeds that recorded it."
+    if "one_shot" in set(rows["system"]):
+        remark += " One-shot masks are charged with a search that only gives them their density."
     formats: dict[str, Any] = {
         "models": "{:.1f}",
         "task-epochs": "{:,.0f}",

@@ -97,7 +97,7 @@ def test_fewer_tasks_of_a_known_corpus():
         (
             "exp1",
             dict(data_dir=".", columns="a: word a; b: word b"),
-            "columns is 'a: word a; b: word b': only in exp3 tasks have files of their own",
+            "columns is 'a: word a; b: word b': tasks have files of their own in exp3 alone",
         ),
         ("exp3", dict(data_dir=".", columns="word x"), "tasks says which sub-folders of data_dir"),
         (

@@ -346,7 +346,7 @@ class TestDesigns:
     def test_what_a_notebook_says_goes_before_preset_and_design(self):
         s = Experiment("exp2", preset="study", alpha=0.2, warmup=0).settings
         assert (s.alpha, s.warmup) == (0.2, 0)
-        assert s.min_density == DESIGNS["exp2"].study["min_density"] != Settings().min_density
+        assert s.min_density == DESIGNS["exp2"].presets["study"]["min_density"] != Settings().min_density
         assert s.epochs == PRESETS["study"].epochs
         quick = Experiment("exp2").settings
         assert quick.min_density == PRESETS["quick"].min_density, "`study` has its own"
@@ -515,3 +515,25 @@ class TestParameters:
         changed = Experiment("exp1", warmup=0, alpha=0.2).settings
         assert (changed.warmup, changed.alpha) == (0, 0.2)
         assert changed.epochs == PRESETS["quick"].epochs
+
+
+@pytest.mark.parametrize("name", ["exp1", "exp2", "exp3"])
+@pytest.mark.parametrize("preset", ["study", "annealed", "paper", "released", "practice"])
+def test_pruning_goes_on_until_the_densities_of_table_4(name, preset):
+    experiment = Experiment(name, preset=preset)
+    settings, wanted = experiment.settings, experiment.densities
+    assert wanted and "sparse_table4" in experiment.known_systems
+    assert settings.last_density * (1 - settings.alpha) < min(wanted.values())
+    assert settings.last_density <= settings.min_density
+
+
+def test_masks_that_pruning_does_not_reach_are_not_called_those_of_table_4():
+    experiment = Experiment("exp1", preset="annealed", min_density=0.7)
+    assert experiment.densities == {} and "sparse_table4" not in experiment.known_systems
+    with pytest.raises(ValueError, match="systems has 'sparse_table4'"):
+        Experiment("exp1", preset="annealed", min_density=0.7, systems="sparse_table4")
+
+
+def test_the_warmups_of_the_text():
+    found = {n: Experiment(n, preset="paper").settings.warmup for n in ("exp1", "exp2", "exp3")}
+    assert found == {"exp1": 20, "exp2": 10, "exp3": 10}  # paper, Experiments

@@ -200,3 +200,19 @@ class TestEpoch:
             counts = np.array([(b.lengths.sum(), b.words.numel()) for b in batches])
             words, places = counts.sum(0)
             assert words == len(split.tokens) and words / places > 0.95
+
+
+def test_several_corpora_have_one_vocabulary_and_a_layer_has_one_corpus():
+    a = [Sentence(("Ada", "falls"), {"pos": ("N", "V")})]
+    b = [Sentence(("Bo", "falls"), {"who": ("S-PER", "O")})]
+    schemes = {"who": "bioes"}
+    one = Corpus("one", a, a, a, schemes={})
+    other = Corpus("other", b, b, b, schemes=schemes, file_schemes={"who": "iob2"})
+    both = Vocabulary.build([one, other])
+    assert both.words[2:] == ("falls", "ada", "bo") and set(both.tags) == {"pos", "who"}
+    assert both.schemes == {"pos": "none", "who": "bioes"} and both.file_schemes == {"who": "iob2"}
+    assert Vocabulary.build([one]) == Vocabulary.build(one)
+    split = encode(b, both, other.layers)
+    assert list(split.tags) == ["who"]
+    with pytest.raises(ValueError, match="one and one both have pos tags"):
+        Vocabulary.build([one, one])

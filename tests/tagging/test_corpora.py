@@ -8,12 +8,14 @@ import pytest
 from sparse_sharing.tagging.columns import read_conll
 from sparse_sharing.tagging.corpora import (
     DECLARE,
+    joined,
     read_conll2000,
     read_conll2003,
     read_corpora,
     read_corpus,
     shared_sentences,
 )
+from sparse_sharing.tagging.generated import generate
 from sparse_sharing.tagging.schemes import breaks
 from sparse_sharing.tagging.sentences import Corpus, FormatError, Sentence
 
@@ -446,3 +448,11 @@ def test_slips_of_the_official_files(data_dir):
     assert (len(iob1), len(iob1) + len(iob2)) == (2, 23_429)
     iob1, iob2 = broken(data_dir / "conll2000" / "test.txt", ("word", "_", "chunk"), "chunk")
     assert len(iob1) > 0 and not iob2
+
+
+def test_corpora_are_joined_with_the_layers_that_all_of_them_have():
+    one, other = generate(6, 3, 3, seed=1), generate(4, 2, 2, seed=2)
+    every = joined([one.with_layers(["pos", "ner"]), other.with_layers(["pos", "chunk"])])
+    assert every.layers == ("pos",) and every.name == "generated"
+    assert [len(s) for s in every.splits.values()] == [10, 5, 5]
+    assert every.scheme("ner") == "bioes" and every.scheme("chunk") == "iob2"

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from sparse_sharing.tagging.declared import column_problems, hold_out, read_columns, split_files
+from sparse_sharing.tagging.declared import (
+    Declared,
+    by_task,
+    column_problems,
+    hold_out,
+    named_tasks,
+    read_columns,
+    read_each,
+    split_files,
+)
 from sparse_sharing.tagging.sentences import FormatError, Sentence
 
 ROWS = "Ada\tNNP\tB-PER\nMoss\tNNP\tI-PER\nfell\tVBD\tO\n"
@@ -238,3 +247,43 @@ def test_a_name_with_signs_of_a_pattern_is_a_name(here):
     (here / "a[1].tsv").write_text(ROWS)
     got = split_files(".", "train=a[1].tsv dev=40% test=40%")
     assert got["train"] == [Path("a[1].tsv")]
+
+
+def put_apart(here, train="Ada N\n\nBo N\n", test="Ada N\n"):
+    "Two tasks with files of their own."
+    for task, tag in (("pos", "N"), ("who", "B-person")):
+        (here / task).mkdir()
+        for split, text in (("train", train), ("dev", test), ("test", test)):
+            (here / task / f"{split}.txt").write_text(text.replace("N", tag))
+
+
+def test_each_task_has_files_of_its_own(here):
+    put_apart(here)
+    said = by_task(["pos", "who"], "pos: word pos; who: word who", "who=iob2>bilou")
+    assert said["pos"] == Declared("word pos", {}, "")
+    assert said["who"].columns == "word who" and set(said["who"].schemes) == {"who"}
+    corpora = read_each(here, said)
+    assert corpora["pos"].layers == ("pos",) and corpora["who"].scheme("who") == "bilou"
+    assert corpora["who"].train[0].tags == {"who": ("U-person",)}
+
+
+def test_one_declaration_for_the_files_of_all_tasks(here):
+    said = by_task(["a", "b"], "word a b", "", "a: train=x dev=y test=z")
+    assert said["a"] == Declared("word a b", {}, "train=x dev=y test=z")
+    assert said["b"] == Declared("word a b", {}, "")
+    assert named_tasks("a: word a; b: word b") == ("a", "b") and named_tasks("word a") == ()
+
+
+def test_a_task_that_its_files_lack_is_named(here):
+    put_apart(here)
+    with pytest.raises(ValueError, match="columns has no layer who: it has pos"):
+        read_each(here, {"who": Declared("word pos", {"pos": "iob2"}, "")})
+
+
+def test_a_split_that_training_has_is_told(here):
+    lines = "\n\n".join(f"word{i} N" for i in range(20)) + "\n"
+    for split in ("train", "dev"):
+        (here / f"{split}.txt").write_text(lines)
+    (here / "test.txt").write_text("\n\n".join(f"other{i} N" for i in range(20)) + "\n")
+    with pytest.warns(UserWarning, match="20 of the 20 sentences of dev are in training too"):
+        read_columns(here, "word pos")

@@ -181,6 +181,8 @@ def test_a_class_with_arguments_of_its_own_says_them_or_is_not_saved(tmp_path):
         Scaled(encoder, identities(), two(encoder), scale=3.0).save(tmp_path)
     with pytest.raises(TypeError, match="which would be lost"):
         Scaled(encoder, identities(), two(encoder)).twin(nn.Linear(8, 4), identities())
+    Told(encoder, identities(), two(encoder), scale=3.0).save(tmp_path / "told")
+    assert Told.load(tmp_path / "told", nn.Linear(8, 4), identities()).scale == 3.0
     hard = HardSharing(encoder, identities())
     hard.masks["a"] = two(encoder)["a"]
     with pytest.raises(TypeError, match="a HardSharing takes no masks, and this one has some"):

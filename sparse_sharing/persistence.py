@@ -166,10 +166,12 @@ def _check_constructor(
             f"{kind.__name__} is called with {', '.join(sorted(more))}, which would be lost: let its method `_arguments` give "
             "that as well, as a dict for JSON, or put it into the encoder or the heads"
         )
-    takes_any = len(named) < len(taken)
-    if getattr(model, "masks", {}) and "masks" not in named and not takes_any:
+    masks = {"masks"} if getattr(model, "masks", {}) else set()
+    missing = {*arguments, *masks} - named
+    if missing and len(named) == len(taken):
         raise TypeError(
-            f"a {kind.__name__} takes no masks, and this one has some: make a SparseSharing of its encoder and heads"
+            f"a {kind.__name__} takes no {', '.join(sorted(missing))}, and would be made with that when it is loaded: let its "
+            "constructor take it and hand it on, or give a model of another class"
         )
 
 

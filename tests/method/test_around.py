@@ -165,8 +165,8 @@ def test_a_joint_step_moves_what_stands_beside_the_model(make):
 class Scaled(SparseSharing):
     "Takes an argument that no folder knows of."
 
-    def __init__(self, encoder, heads, masks, scale=1.0):
-        super().__init__(encoder, heads, masks)
+    def __init__(self, encoder, heads, masks, scale=1.0, **options):
+        super().__init__(encoder, heads, masks, **options)
         self.scale = scale
 
 
@@ -175,17 +175,26 @@ class Told(Scaled):
         return super()._arguments() | {"scale": self.scale}
 
 
+class Narrow(SparseSharing):
+    "Takes less than a folder gives."
+
+    def __init__(self, encoder, heads, masks):
+        super().__init__(encoder, heads, masks)
+
+
 def test_a_class_with_arguments_of_its_own_says_them_or_is_not_saved(tmp_path):
     encoder = nn.Linear(8, 4)
     with pytest.raises(TypeError, match="is called with .*scale.*, which would be lost"):
         Scaled(encoder, identities(), two(encoder), scale=3.0).save(tmp_path)
     with pytest.raises(TypeError, match="which would be lost"):
         Scaled(encoder, identities(), two(encoder)).twin(nn.Linear(8, 4), identities())
+    with pytest.raises(TypeError, match="a Narrow takes no .*private"):
+        Narrow(encoder, identities(), two(encoder)).save(tmp_path)
     Told(encoder, identities(), two(encoder), scale=3.0).save(tmp_path / "told")
     assert Told.load(tmp_path / "told", nn.Linear(8, 4), identities()).scale == 3.0
     hard = HardSharing(encoder, identities())
     hard.masks["a"] = two(encoder)["a"]
-    with pytest.raises(TypeError, match="a HardSharing takes no masks, and this one has some"):
+    with pytest.raises(TypeError, match="a HardSharing takes no masks, and would be made with"):
         hard.save(tmp_path)
 
 

@@ -346,7 +346,11 @@ class TestDesigns:
     def test_what_a_notebook_says_goes_before_preset_and_design(self):
         s = Experiment("exp2", preset="study", alpha=0.2, warmup=0).settings
         assert (s.alpha, s.warmup) == (0.2, 0)
-        assert s.min_density == DESIGNS["exp2"].presets["study"]["min_density"] != Settings().min_density
+        assert (
+            s.min_density
+            == DESIGNS["exp2"].presets["study"]["min_density"]
+            != Settings().min_density
+        )
         assert s.epochs == PRESETS["study"].epochs
         quick = Experiment("exp2").settings
         assert quick.min_density == PRESETS["quick"].min_density, "`study` has its own"

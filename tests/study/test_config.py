@@ -531,13 +531,6 @@ def test_pruning_goes_on_until_the_densities_of_table_4(name, preset):
     assert settings.last_density <= settings.min_density
 
 
-def test_masks_that_pruning_does_not_reach_are_not_called_those_of_table_4():
-    experiment = Experiment("exp1", preset="annealed", min_density=0.7)
-    assert experiment.densities == {} and "sparse_table4" not in experiment.known_systems
-    with pytest.raises(ValueError, match="systems has 'sparse_table4'"):
-        Experiment("exp1", preset="annealed", min_density=0.7, systems="sparse_table4")
-
-
 def test_the_warmups_of_the_text():
     found = {n: Experiment(n, preset="paper").settings.warmup for n in ("exp1", "exp2", "exp3")}
     assert found == {"exp1": 20, "exp2": 10, "exp3": 10}  # paper, Experiments

@@ -154,27 +154,6 @@ def ties(
     return [of_one for of_one in names.values() if len(of_one) > 1]
 
 # %% ../nbs/method/10_persistence.ipynb #3b24f1dc
-def _check_constructor(
-    model: nn.Module, ours: type[nn.Module], arguments: Mapping[str, Any]
-) -> None:
-    "Raises `TypeError` if a class derived from one of ours cannot be called again with what is known of its model."
-    kind = type(model)
-    taken = inspect.signature(kind.__init__).parameters.values()
-    named = {p.name for p in taken if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    if more := named - {*inspect.signature(ours.__init__).parameters, *arguments}:
-        raise TypeError(
-            f"{kind.__name__} is called with {', '.join(sorted(more))}, which would be lost: let its method `_arguments` give "
-            "that as well, as a dict for JSON, or put it into the encoder or the heads"
-        )
-    masks = {"masks"} if getattr(model, "masks", {}) else set()
-    missing = {*arguments, *masks} - named
-    if missing and len(named) == len(taken):
-        raise TypeError(
-            f"a {kind.__name__} takes no {', '.join(sorted(missing))}, and would be made with that when it is loaded: let its "
-            "constructor take it and hand it on, or give a model of another class"
-        )
-
-
 Model = TypeVar("Model", bound="Stored")
 
 
@@ -197,6 +176,24 @@ class Stored(Protecting):
         "The name of the way of sharing, for a class that was derived from one outside of this library, too."
         return cls._ours().__name__
 
+    def _check_constructor(self) -> None:
+        "Raises `TypeError` if a class derived from ours cannot be called again with what is known of its model."
+        name, known = type(self).__name__, set(self._arguments())
+        taken = inspect.signature(type(self).__init__).parameters.values()
+        named = {p.name for p in taken if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        if more := named - known - inspect.signature(self._ours().__init__).parameters.keys():
+            raise TypeError(
+                f"{name} is called with {', '.join(sorted(more))}, which would be lost: let its method `_arguments` give "
+                "that as well, as a dict for JSON, or put it into the encoder or the heads"
+            )
+        if self.masks:
+            known.add("masks")
+        if len(named) == len(taken) and (missing := known - named):
+            raise TypeError(
+                f"a {name} takes no {', '.join(sorted(missing))}, and would be made with that when it is loaded: let its "
+                "constructor take it and hand it on, or give a model of another class"
+            )
+
     def save(
         self,
         folder: str | os.PathLike[str],  # made if it is not there
@@ -207,7 +204,7 @@ class Stored(Protecting):
         Raises `ValueError` if a `model.json` of something else is there, and `TypeError` for a part of the state
         that is no tensor, and for a class whose constructor takes what the folder would not say.
         """
-        _check_constructor(self, self._ours(), self._arguments())
+        self._check_constructor()
         about = dict(
             kind=self._kind(),
             tasks=list(self.tasks),
@@ -224,8 +221,8 @@ class Stored(Protecting):
         heads: Mapping[str, nn.Module],  # task -> head
     ) -> Self:  # with masks as this one has
         "A model of the same kind. Raises as the class does if encoder and heads do not fit it."
+        self._check_constructor()
         arguments = self._arguments()
-        _check_constructor(self, self._ours(), arguments)
         if self.masks:
             arguments["masks"] = dict(self.masks)
         kind: Callable[..., Self] = type(self)

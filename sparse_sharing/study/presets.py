@@ -6,7 +6,6 @@
 __all__ = ['HIDDEN', 'ALL_HIDDEN', 'PRESETS', 'Settings']
 
 # %% ../../nbs/study/23_presets.ipynb #5608791f
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +28,6 @@ class Settings:
     training: Training = Training()
     practice: bool = False  # whether the corpus, where none is given, is the small one
     together: Training | None = None  # how several tasks are trained; None: as one is
-
-    @property
-    def last_density(self) -> float:
-        "The density of the last round of pruning: the first that is not above `min_density`."
-        rounds = math.ceil(math.log(self.min_density) / math.log(1 - self.alpha))
-        return float((1 - self.alpha) ** rounds)
 
     def training_of(
         self,

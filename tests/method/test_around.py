@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nets import masks_of
 from torch import nn
 
 from sparse_sharing import (
@@ -21,11 +22,7 @@ from sparse_sharing import (
 from sparse_sharing.files import load_tensors, save_tensors
 from sparse_sharing.pruning import warmup
 
-
-def two(encoder):
-    "A random mask for each of two tasks."
-    generator = torch.Generator().manual_seed(0)
-    return {task: Mask.random(encoder, 0.5, generator) for task in "ab"}
+BOTH = ("a", "b")
 
 
 def identities():
@@ -48,7 +45,7 @@ def test_a_weight_that_the_network_replaces_for_a_call_is_used_under_the_mask():
     model = SparseSharing(encoder, {"a": nn.Identity()}, {"a": Mask.ones(encoder)})
     whole = 2 * x @ encoder.inner.weight.T + encoder.inner.bias
     torch.testing.assert_close(model(x, task="a"), whole)
-    half = SparseSharing(Noisy(), identities(), two(Noisy()))
+    half = SparseSharing(Noisy(), identities(), masks_of(Noisy(), tasks=BOTH))
     mask = half.masks["a"]["inner.weight"]
     weight, bias = half.encoder.inner.weight, half.encoder.inner.bias
     torch.testing.assert_close(half(x, task="a"), x @ (2 * weight * mask).T + bias)
@@ -58,7 +55,10 @@ def test_a_weight_that_the_network_replaces_for_a_call_is_used_under_the_mask():
 def test_transforms_of_the_input_see_the_masked_network(transform):
     "Saliency, derivatives by the input, and batches that are made by `vmap`."
     encoder = nn.Linear(8, 4)
-    model, x = SparseSharing(encoder, identities(), two(encoder)), torch.randn(5, 8)
+    model, x = (
+        SparseSharing(encoder, identities(), masks_of(encoder, tasks=BOTH)),
+        torch.randn(5, 8),
+    )
     weight = encoder.weight * model.masks["a"]["weight"]
 
     def ours(row):
@@ -85,7 +85,9 @@ class Wrapper(nn.Module):
         torch.manual_seed(1)
         encoder = nn.Linear(8, 4)
         self.before, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
-        self.model = SparseSharing(encoder, {task: nn.Linear(4, 1) for task in "ab"}, two(encoder))
+        self.model = SparseSharing(
+            encoder, {task: nn.Linear(4, 1) for task in "ab"}, masks_of(encoder, tasks=BOTH)
+        )
         self.variance = nn.Parameter(torch.zeros(()))
 
     def forward(self, x, task):
@@ -185,15 +187,17 @@ class Narrow(SparseSharing):
 def test_a_class_with_arguments_of_its_own_says_them_or_is_not_saved(tmp_path):
     encoder = nn.Linear(8, 4)
     with pytest.raises(TypeError, match="is called with .*scale.*, which would be lost"):
-        Scaled(encoder, identities(), two(encoder), scale=3.0).save(tmp_path)
+        Scaled(encoder, identities(), masks_of(encoder, tasks=BOTH), scale=3.0).save(tmp_path)
     with pytest.raises(TypeError, match="which would be lost"):
-        Scaled(encoder, identities(), two(encoder)).twin(nn.Linear(8, 4), identities())
+        Scaled(encoder, identities(), masks_of(encoder, tasks=BOTH)).twin(
+            nn.Linear(8, 4), identities()
+        )
     with pytest.raises(TypeError, match="a Narrow takes no .*private"):
-        Narrow(encoder, identities(), two(encoder)).save(tmp_path)
-    Told(encoder, identities(), two(encoder), scale=3.0).save(tmp_path / "told")
+        Narrow(encoder, identities(), masks_of(encoder, tasks=BOTH)).save(tmp_path)
+    Told(encoder, identities(), masks_of(encoder, tasks=BOTH), scale=3.0).save(tmp_path / "told")
     assert Told.load(tmp_path / "told", nn.Linear(8, 4), identities()).scale == 3.0
     hard = HardSharing(encoder, identities())
-    hard.masks["a"] = two(encoder)["a"]
+    hard.masks["a"] = masks_of(encoder, tasks=BOTH)["a"]
     with pytest.raises(TypeError, match="a HardSharing takes no masks, and would be made with"):
         hard.save(tmp_path)
 
@@ -201,7 +205,7 @@ def test_a_class_with_arguments_of_its_own_says_them_or_is_not_saved(tmp_path):
 @pytest.mark.parametrize("put", ["forward hook", "hook before", "method"])
 def test_what_was_put_upon_a_model_is_not_lost_by_an_export(put):
     encoder = nn.Linear(8, 4)
-    model = SparseSharing(encoder, identities(), two(encoder)).eval()
+    model = SparseSharing(encoder, identities(), masks_of(encoder, tasks=BOTH)).eval()
     if put == "forward hook":
         model.register_forward_hook(lambda module, inputs, output: 3 * output)
     elif put == "hook before":
@@ -236,7 +240,7 @@ def test_a_network_that_gives_a_generator_is_refused():
             yield self.layer(x)
 
     encoder = Lazy()
-    model = SparseSharing(encoder, identities(), two(encoder))
+    model = SparseSharing(encoder, identities(), masks_of(encoder, tasks=BOTH))
     with pytest.raises(TypeError, match="gives a generator, which would compute after its call"):
         model(torch.randn(2, 8), task="a")
 
@@ -244,7 +248,7 @@ def test_a_network_that_gives_a_generator_is_refused():
 @pytest.mark.parametrize("new", [torch.bfloat16, torch.float64])
 def test_velocities_follow_the_number_type_of_the_model(new):
     encoder = nn.Linear(16, 8)
-    model = SparseSharing(encoder, identities(), two(encoder))
+    model = SparseSharing(encoder, identities(), masks_of(encoder, tasks=BOTH))
     optimizer = SubnetSGD(model, lr=0.1, momentum=0.9)
 
     def step():
@@ -283,7 +287,7 @@ def test_classes_that_know_their_subclasses_do_not_hear_of_ours():
             return x @ self.weight
 
     encoder = nn.Sequential(Block())
-    model = SparseSharing(encoder, identities(), two(encoder))
+    model = SparseSharing(encoder, identities(), masks_of(encoder, tasks=BOTH))
     assert known == {"block": Block} and isinstance(encoder[0], Block)
     x, mask = torch.randn(2, 8), model.masks["a"]["0.weight"]
     torch.testing.assert_close(model(x, task="a"), x @ (encoder[0].weight * mask))
@@ -294,7 +298,7 @@ def test_a_head_that_is_tied_to_a_masked_weight_can_be_trained():
     heads = {task: nn.Linear(8, 8, bias=False) for task in "ab"}
     for head in heads.values():
         head.weight = encoder[0].weight
-    model = SparseSharing(encoder, heads, two(encoder))
+    model = SparseSharing(encoder, heads, masks_of(encoder, tasks=BOTH))
     x = torch.randn(4, 8)
     task = Task("a", [x], lambda m, b: m(b, task="a").square().mean(), lambda m: 0.0, 4)
     assert len(fit(model, [task], 1, log=None).curve) == 1

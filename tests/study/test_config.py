@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -527,8 +528,8 @@ def test_pruning_goes_on_until_the_densities_of_table_4(name, preset):
     experiment = Experiment(name, preset=preset)
     settings, wanted = experiment.settings, experiment.densities
     assert wanted and "sparse_table4" in experiment.known_systems
-    assert settings.last_density * (1 - settings.alpha) < min(wanted.values())
-    assert settings.last_density <= settings.min_density
+    rounds = math.ceil(math.log(settings.min_density) / math.log(1 - settings.alpha))
+    assert (1 - settings.alpha) ** (rounds + 1) < min(wanted.values())
 
 
 def test_the_warmups_of_the_text():

@@ -72,7 +72,10 @@ def warmup(
     epochs: int,  # w; 0 leaves the model as it is, and IMP rewinds to the initialisation
     **options: Any,  # for `fit`
 ) -> Fit:  # the learning curve
-    "Train on all tasks together before masks are made (paper, *Multi-Task Warmup*)."
+    """Train on all tasks together before masks are made (paper, *Multi-Task Warmup*).
+
+    Raises TypeError where options say `keep`, since what follows wants the last weights.
+    """
     if options.pop("keep", "last") != "last":
         raise TypeError("keep is for other trainings: a warmup ends with its last weights")
     return fit(model, tasks, epochs, keep="last", **options)

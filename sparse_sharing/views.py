@@ -46,8 +46,7 @@ def keep_bits(
 # %% ../nbs/method/13_views.ipynb #affb92ee
 def _in_transform() -> bool:
     "Whether a transform of `torch.func` is running, and may stand between us and the numbers."
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return active is not None and active()
+    return torch._C._are_functorch_transforms_active()
 
 # %% ../nbs/method/13_views.ipynb #aa18bd05
 def holders(

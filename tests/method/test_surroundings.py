@@ -11,7 +11,6 @@ from test_promise import gradients
 from torch import nn
 
 from sparse_sharing import views
-from sparse_sharing.masks import Mask
 from sparse_sharing.optim import SubnetSGD, subnet_step
 from sparse_sharing.sharing import SparseSharing
 
@@ -198,12 +197,3 @@ class TestOtherReleases:
                 optimizer.step(task)
             ends.append({n: p.detach().clone() for n, p in model.named_parameters()})
         assert same(*ends)
-
-    def test_without_a_word_about_transforms_they_raise(self, monkeypatch):
-        monkeypatch.delattr(torch._C._functorch, "is_functorch_wrapped_tensor")
-        net = nn.Linear(3, 2)
-        weight, mask = net.weight, Mask.random(net, 0.5, torch.Generator())["weight"]
-        bits = views.as_bits(mask, weight)
-        assert same(views.masked(weight, bits).detach(), views.keep_bits(weight, bits).detach())
-        with pytest.raises(RuntimeError):
-            torch.func.grad(lambda w: views.masked(w, bits).sum())(weight)

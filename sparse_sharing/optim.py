@@ -111,9 +111,15 @@ class _Held(Optimizer):
         self,
         param_group: dict[str, Any],  # `params`, and options of their own
     ) -> None:
-        "More parameters, such as those of a new head. Raises `ValueError` for what sparse gradients cannot do."
+        """More parameters, such as those of a new head.
+
+        Raises `ValueError` for a negative rate, momentum or decay, and for what sparse gradients cannot do.
+        """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        for name in ("lr", "momentum", "weight_decay"):
+            if not group[name] >= 0:
+                raise ValueError(f"{name} is {group[name]}: give 0 or more")
         new = set(group["params"])
         self._held |= new
         for module in self.whole.modules():

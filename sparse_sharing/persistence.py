@@ -120,8 +120,13 @@ def fill(
     state: Mapping[str, Tensor],  # parameters and buffers for it
     folder: str | os.PathLike[str],  # where they came from, for messages
 ) -> None:
-    "Put a state into a model. Raises `ValueError`, with the model unchanged, if a name, shape or number type differs."
+    "Put a state into a model. Raises `ValueError`, with the model unchanged, if a name, shape or number type differs, or it has no numbers."
     here = model.weights()
+    if empty := [name for name, value in here.items() if value.is_meta]:
+        raise ValueError(
+            f"{empty[0]!r} of what was given is on the meta device, which holds no numbers for {os.fspath(folder)} to replace: "
+            "call `.to_empty(device='cpu')` on encoder and heads, or build them elsewhere"
+        )
     for name in sorted({*here, *state}):
         if name not in state:
             raise ValueError(

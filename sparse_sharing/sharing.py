@@ -122,15 +122,16 @@ class Sharing(Stored):
     def count_parameters(self) -> int:  # weights and biases
         "Size of the whole system as the paper counts: without embeddings, heads, and weights that no task keeps; a shared one once."
         tables = [m for m in self.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
-        left_out = {id(p) for m in (*tables, self.heads) for p in m.parameters()}
-        left_out |= {id(self.get_parameter(name)) for name in self._replaced()}
-        kept: dict[str, Tensor] = {}
+        left_out = {p for m in tables for p in m.parameters()}
+        left_out |= {self.get_parameter(name) for name in self._replaced()}
+        kept: dict[Tensor, Tensor] = {}
         for task, mask in self.masks.items():
             for name, bits in mask.items():
-                place = f"{self.home(task)}.{name}"
-                kept[place] = bits | kept.get(place, bits)
-        counted = {n: p.numel() for n, p in self.named_parameters() if id(p) not in left_out}
-        return sum(int(kept[n].sum()) if n in kept else size for n, size in counted.items())
+                weight = self.get_parameter(f"{self.home(task)}.{name}")
+                kept[weight] = bits | kept.get(weight, bits)
+        named = self.named_parameters(remove_duplicate=False)  # a head may be tied to the rest
+        counted = {p for name, p in named if not name.startswith("heads.")} - left_out
+        return sum(int(kept[p].sum()) if p in kept else p.numel() for p in counted)
 
     def _replaced(self) -> list[str]:
         "Names of parameters that no task uses, since each has a copy."

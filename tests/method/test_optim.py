@@ -500,6 +500,13 @@ class TestLazyTables:
         with pytest.raises(ValueError, match="'encoder.weight'"):
             SubnetSGD(SparseSharing(table, tops, masks))
 
+    @pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay"])
+    def test_numbers_that_would_go_uphill(self, name):
+        encoder, _, tops = seeded(mlp)
+        for wrong in (-0.1, float("nan")):
+            with pytest.raises(ValueError, match=f"{name} is {wrong}"):
+                SubnetSGD(HardSharing(encoder, tops), **{name: wrong})
+
 
 def in_half_precision(steps):
     "A model with a table of bfloat16, and its optimiser, after some steps."

@@ -289,6 +289,12 @@ class TestRefused:
         narrow = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 8))
         self.refusal(folder, narrow)
 
+    def test_an_encoder_without_numbers(self, saved):
+        encoder, tops = built("sparse", seed=2)
+        assert "'encoder.stem.0.weight' of what was given is on the meta device" in self.refusal(
+            saved[2], encoder.to("meta"), tops
+        )
+
     def test_weights_that_are_tied_here_only(self, tmp_path):
         def net():
             return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))

@@ -474,3 +474,13 @@ def test_bits_tell_the_two_zeros_apart():
     zeros = torch.tensor([0.0, -0.0])
     assert torch.equal(zeros, -zeros) and not same(zeros, -zeros)
     assert bits(zeros).shape == (2, 4) and same(zeros, zeros.clone())
+
+
+def test_a_head_that_is_tied_to_the_encoder_is_the_encoders():
+    net = nn.Linear(4, 4)
+    masks = {t: Mask.random(net, 0.5, torch.Generator().manual_seed(0)) for t in "ab"}
+    tied = {"a": nn.Linear(4, 4), "b": nn.Linear(4, 2)}
+    tied["a"].weight = net.weight
+    assert masks["a"].kept == 8
+    assert SparseSharing(net, tied, masks).count_parameters() == 8 + 4
+    assert HardSharing(net, tied).count_parameters() == 16 + 4

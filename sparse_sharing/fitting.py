@@ -57,7 +57,7 @@ def check_mask(
                 "its weight out of the masks"
             )
 
-
+# %% ../nbs/method/21_fitting.ipynb #25f921a4
 def _memory(tensor: Tensor) -> tuple[int, int]:
     "Where the numbers of a tensor begin and end."
     steps = zip(tensor.shape, tensor.stride(), strict=True)

@@ -84,7 +84,7 @@ def _differentiate_beside(
             torch.distributed.all_reduce(p.grad, group=group)
             p.grad /= torch.distributed.get_world_size(group)
 
-
+# %% ../nbs/method/08_joint.ipynb #8dd92aaa
 def joint_step(
     optimizer: Optimizer,  # any optimiser that `subnet_step` takes
     model: nn.Module,  # the model, or a wrapper around it

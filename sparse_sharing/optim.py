@@ -287,7 +287,7 @@ def subnet_step(
     _check_heads(optimizer, inner, tasks)
     _step_inside(optimizer, inner, reach)
 
-
+# %% ../nbs/method/02_optim.ipynb #79084373
 def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -> None:
     "Raises `ValueError` for a head that came after the optimiser, or copies of a task's own that it was not given."
     held = {p for group in optimizer.param_groups for p in group["params"]}
@@ -306,7 +306,7 @@ def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -
                     "`model.own.parameters()`, too"
                 )
 
-
+# %% ../nbs/method/02_optim.ipynb #f60d33b3
 @torch.no_grad()
 def _step_inside(optimizer: Optimizer, model: Sharing, reach: dict[Tensor, Tensor | None]) -> None:
     "Let the optimiser see and move what is in reach."

@@ -329,7 +329,7 @@ def put_beside(
             )
         tensor.copy_(saved[name])
 
-
+# %% ../nbs/method/17_runs.ipynb #fd281760
 def _forget(optimizer: Optimizer) -> None:
     "Let an optimiser have no state, in its own way: it may keep more than `state`. Its groups stay the objects that they are."
     groups = optimizer.param_groups

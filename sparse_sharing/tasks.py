@@ -86,7 +86,7 @@ class _States:
         finally:
             self._exchange()
 
-
+# %% ../nbs/method/16_tasks.ipynb #f4bfcf66
 _END = object()
 
 

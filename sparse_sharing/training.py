@@ -73,7 +73,7 @@ def train_step(
         )
     return _take_step(model, task.name, optimizer, parameters, clip, precision.scaler, value)
 
-
+# %% ../nbs/method/03_training.ipynb #532d3153
 def _take_step(
     model: nn.Module,
     task: str,

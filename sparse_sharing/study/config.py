@@ -253,7 +253,7 @@ def _check_systems(experiment: "Experiment") -> None:
     if experiment.systems and not experiment.systems.split():
         raise ValueError(f"systems is {experiment.systems!r}: name one, or leave it out")
 
-
+# %% ../../nbs/study/02_config.ipynb #e1dff7ce
 def _check_names(experiment: "Experiment") -> None:
     "What is said of a task or a layer has to be said of one that there is."
     tasks = experiment.design.tasks
@@ -264,7 +264,7 @@ def _check_names(experiment: "Experiment") -> None:
     if experiment.design.separate:
         by_task(tasks, experiment.columns, experiment.schemes, experiment.splits)
 
-
+# %% ../../nbs/study/02_config.ipynb #e73981c1
 OWN = ("exp1", "exp2", "exp3")  # experiments that take a corpus of one's own, and other tasks
 
 
@@ -296,7 +296,7 @@ def _check_own(experiment: "Experiment") -> None:
         if split_pairs and set(split_pairs) != {"train", "dev", "test"}:
             raise ValueError(f"splits is {experiment.splits!r}: name train, dev and test")
 
-
+# %% ../../nbs/study/02_config.ipynb #3cd03307
 def _check_preset(experiment: "Experiment") -> None:
     if experiment.name == "hidden_settings" and experiment.settings.together is not None:
         raise ValueError(

@@ -125,7 +125,7 @@ def perform_alike(
         )
     return perform(unit, folder, *rest)
 
-
+# %% ../../nbs/study/07_executor.ipynb #40b7ca78
 def _gone(scheduler: str) -> ConnectionError:
     "What to say when a scheduler is gone."
     return ConnectionError(
@@ -314,7 +314,7 @@ def _start(state: _State, crew: Workers, logs: Logs, source: Source) -> None:
             raise _ended(label) from error
         state.running[job] = unit
 
-
+# %% ../../nbs/study/07_executor.ipynb #f014aeba
 def _end(state: _State, job: "Future[bool]") -> Unit | None:
     "Take note of a unit that is finished, and return it; or of one that has failed, or is another's."
     unit = state.running.pop(job)

@@ -176,7 +176,7 @@ def read_result(
     _check_result(path, result)
     return result
 
-
+# %% ../../nbs/study/05_units.ipynb #6884d1e4
 def load_result(
     folder: Path,  # where units are
     unit: Unit,  # which one

@@ -38,7 +38,7 @@ def _home(parts: Sequence[Corpus]) -> dict[str, Corpus]:
             home[layer] = corpus
     return home
 
-
+# %% ../../nbs/tagging/12_batches.ipynb #bfcf96d2
 @dataclass(frozen=True)
 class Vocabulary:
     "Rows of words and characters, and indices of tags. Row 0 is padding, row 1 unknown."
@@ -257,7 +257,7 @@ def _tag_indices(
             )
     return np.array([index[t] for s in sentences for t in s.tags[layer]])
 
-
+# %% ../../nbs/tagging/12_batches.ipynb #87e3ba65
 def _form_chars(forms: Sequence[str], vocab: Vocabulary) -> np.ndarray:  # (forms, longest) int32
     "Rows of the character table. Of a very long word the first characters are read, with a warning."
     row = {c: i for i, c in enumerate(vocab.chars) if i > 1}
@@ -274,7 +274,7 @@ def _form_chars(forms: Sequence[str], vocab: Vocabulary) -> np.ndarray:  # (form
         chars[i, : len(form)] = [row.get(c, 1) for c in form[:LONGEST]]
     return chars
 
-
+# %% ../../nbs/tagging/12_batches.ipynb #d39442cd
 def encode(
     sentences: Sequence[Sentence],  # sentences of one split
     vocab: Vocabulary,  # the tables

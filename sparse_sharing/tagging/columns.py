@@ -161,7 +161,7 @@ def _single(table: Table, layer: str, said: bool) -> list[tuple[str, ...]]:
         )
     return table.cut(tags)
 
-
+# %% ../../nbs/tagging/03_columns.ipynb #50a6c75d
 @dataclass
 class _Reading:
     "What one file holds, or all that is wrong with it."
@@ -226,7 +226,7 @@ def problems(
     "All that keeps files from being read. The tags of a file are looked at once its lines are right."
     return [str(error) for file in files for error in _read_file(file, how).problems]
 
-
+# %% ../../nbs/tagging/03_columns.ipynb #3f73ff46
 def paper_schemes(
     columns: str | Sequence[str | None],  # as `read_conll` takes them
 ) -> dict[str, str]:  # layer -> scheme

@@ -205,7 +205,7 @@ def _sentences(
     except FormatError as error:
         raise FormatError(f"{error} (This is the {split} split.)") from None
 
-
+# %% ../../nbs/tagging/04_declared.ipynb #ebded514
 def column_problems(
     path: str | Path | Mapping[str, str | Path],
     columns: str | Sequence[str | None],

@@ -69,7 +69,7 @@ class _Strongest(torch.autograd.Function):
         found.index_add_(0, cells.flatten(), grad.unsqueeze(2).expand(-1, -1, window).flatten())
         return found.view(ctx.shape), None, None
 
-
+# %% ../../nbs/tagging/13_encoder.ipynb #484ca83c
 class CharCNN(nn.Module):
     "A word's characters as one vector: convolution, ReLU, maximum over the word (paper, *Base Model*)."
 

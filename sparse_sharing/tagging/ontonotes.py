@@ -229,7 +229,7 @@ def _gold_files(path: Path) -> list[Path]:
         raise FormatError(f"{path}: no English file is here. Give the folder english.")
     return files
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #978f8541
 def _usable(path: Path, splits: Mapping[str, Iterable[Sentence]]) -> dict[str, list[Sentence]]:
     "What has names and a parse; a warning for each kind that is left out."
     sentences = [s for split in splits.values() for s in split]
@@ -255,7 +255,7 @@ def _usable(path: Path, splits: Mapping[str, Iterable[Sentence]]) -> dict[str, l
         )
     return {name: [s for s in split if "chunk" in s.tags] for name, split in kept.items()}
 
-
+# %% ../../nbs/tagging/06_ontonotes.ipynb #6210480d
 def read_ontonotes(
     path: str | Path,  # a `*gold_conll` file, or a folder with such files at any depth
     entities: bool = True,  # leave out genres without named entities; otherwise keep everything

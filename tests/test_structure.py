@@ -34,6 +34,7 @@ OF_OTHERS = {
     "subnets.py": {"_parameters", "_modules"},
     "views.py": {
         "_C",
+        "_are_functorch_transforms_active",
         "_cdata",
         "_current_graph_task_id",
         "_flat_weights_names",

@@ -22,6 +22,7 @@ myst_enable_extensions = ["dollarmath", "attrs_inline"]
 # figures are numbered page by page, by `nb_reader`; equations, by the label that it gives each
 math_numfig = False
 myst_heading_anchors = 3
+myst_heading_slug_func = "nb_reader.heading_id"
 
 html_theme = "furo"
 html_title = project

@@ -61,6 +61,11 @@ def target(page, name):
     return f"api-{page.replace('/', '-')}-" + re.sub("[A-Z]", lambda m: "-" + m[0].lower(), name)
 
 
+def heading_id(title):
+    "What JupyterLab and GitHub call a heading of a notebook, so that a link to it leads there in all three."
+    return title.replace(" ", "-")
+
+
 def links(text):
     "nbdev's links to the hosted reference, as links inside this site."
     link = r"\[`([\w.]+)`\]\(" + re.escape(SITE) + r"/([\w/-]+)\.html#[\w.]+\)"

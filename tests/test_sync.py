@@ -142,6 +142,45 @@ def test_the_front_page_names_every_notebook():
     assert named[: len(chapters)] == chapters
 
 
+def prose(notebook: nbformat.NotebookNode) -> list[str]:
+    "The texts of a notebook, without the code in them."
+    texts = [c.source for c in notebook.cells if c.cell_type == "markdown"]
+    return [re.sub(r"^```.*?^```", "", text, flags=re.M | re.S) for text in texts]
+
+
+def ids(notebook: nbformat.NotebookNode) -> set[str]:
+    "What JupyterLab and GitHub call the headings of a notebook."
+    lines = [line for text in prose(notebook) for line in text.splitlines()]
+    return {line.lstrip("#").strip().replace(" ", "-") for line in lines if line.startswith("#")}
+
+
+def lost(path: Path, notebook: nbformat.NotebookNode) -> list[str]:
+    "Links of a notebook to a file or a heading that is not there."
+    found = []
+    for text in prose(notebook):
+        for name, heading in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+            there = path.parent / name
+            if name and not there.exists():
+                found.append(name)
+            elif heading and heading not in ids(nbformat.read(there, 4) if name else notebook):
+                found.append(f"{name}#{heading}")
+    return found
+
+
+@each_notebook
+def test_links_lead_somewhere_in_jupyterlab(path):
+    assert lost(path, nbformat.read(path, 4)) == []
+
+
+def test_a_lost_link_is_found(tmp_path):
+    text = "# To Read\n\n[here](#To-Read), [lost](#to-read), [gone](no.ipynb), [out](https://a.b#c)"
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    assert lost(tmp_path / "a.ipynb", nbformat.v4.new_notebook(cells=cells)) == [
+        "#to-read",
+        "no.ipynb",
+    ]
+
+
 def phrases(words: list[str]) -> set[tuple[str, ...]]:
     "Six words in a row, most of them no numbers and no short words."
     runs = zip(*(words[i:] for i in range(6)), strict=False)

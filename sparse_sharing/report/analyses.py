@@ -127,7 +127,10 @@ def alike_table(
     table = own.groupby(["task", "variant"], sort=False)["overlap"].mean().unstack("variant")
     table["chance"] = own.groupby("task")["chance"].mean()
     table = by_task(table).rename_axis(index=None, columns=None)
-    caption = f"Overlap ratio of two masks of the same task. {describe(r)}"
+    caption = (
+        "Overlap ratio of a task's mask with another one: the largest weights after the warmup (one-shot), "
+        f"or a mask of the same task again. {describe(r)}"
+    )
     return show(table, caption, dict.fromkeys(table.columns, "{:.2f}"))
 
 # %% ../../nbs/report/05_analyses.ipynb #aa644b69
@@ -229,7 +232,7 @@ def sparsity_figure(
     r: Results,  # of *Sparsity*
 ) -> Figure:  # mean score on dev and test, and overlap of all tasks' masks
     "Mean score (%) and overlap of masks at equal densities."
-    names = ["mean score, dev", "mean score, test", "overlap"]
+    names = ["mean score on dev (%)", "mean score on test (%)", "overlap ratio"]
     fig, axes = panels(names, "All tasks at one density", r)
     fig.set_size_inches(8.6, 4)
     _draw_scores(axes[0], r, "dev")

@@ -251,7 +251,8 @@ def _row(r: Results, claim: Claim, decision: Decision, column: str) -> list[Any]
         return [printed, None, None, None, None, None, None, 0, decision.word]
     low, high = (None if np.isinf(end) else end for end in (v.low, v.high))
     margin = v.margin if claim.equal else None
-    return [printed, v.mean, low, high, margin, v.p, decision.adjusted, v.seeds, decision.word]
+    p = v.p if v.seeds > 1 else None  # of one seed it is 1, whatever the difference
+    return [printed, v.mean, low, high, margin, p, decision.adjusted, v.seeds, decision.word]
 
 # %% ../../nbs/report/04_claims.ipynb #a7210802
 def verdict_rows(
@@ -284,9 +285,7 @@ def verdict_table(
     kind = {"test": "Test scores", "dev": "Dev scores", "overlap": "Overlap ratios"}[column]
     caption = f"Claims and verdicts. {describe(r)} {kind}, differences in points, paired by seed; "
     caption += f"low to high is the {100 * level:g} % interval of the sign-flip test, p is its p "
-    caption += (
-        f"value, p (Holm) that corrected over the primary claims. A verdict takes {SEEDS} seeds."
-    )
+    caption += f"value, p (Holm) that corrected over this table's primary claims. A verdict takes {SEEDS} seeds."
     if "margin" in table:
         caption += f" Rows with a margin are of equality: two one-sided tests, and the interval of {100 * (2 * level - 1):g} % that belongs to them."
     formats: dict[str, Any] = dict.fromkeys(["Δ paper", "Δ", "low", "high"], points)

@@ -75,7 +75,9 @@ def _of_sparse(r: Results, there: set[str]) -> list[str]:
     if "subnet" in there:
         pruning, sharing = differences(r, "subnet", "single"), differences(r, "sparse", "subnet")
         sentences.append(f"Pruning alone (subnet minus single): {in_points(pruning)}.")
-        sentences.append(f"Sharing (sparse minus subnet): {in_points(sharing)}.")
+        sentences.append(
+            f"Sharing, with the warmup of all tasks (sparse minus subnet): {in_points(sharing)}."
+        )
     return sentences
 
 # %% ../../nbs/report/07_reading.ipynb #07aa0002

@@ -111,7 +111,7 @@ def shared_seeds(
     if shared == set(rows["seed"]):
         return rows, ""
     seeds = ", ".join(map(str, sorted(shared)))
-    return rows[rows["seed"].isin(shared)], f" Over the seeds that all systems have: {seeds}."
+    return rows[rows["seed"].isin(shared)], f" Over the seeds that all systems have (no. {seeds})."
 
 
 def unlike_seeds(

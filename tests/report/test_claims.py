@@ -136,6 +136,15 @@ def equal_results(pos, ner, seeds=range(8)):
     return results(one | other)
 
 
+def test_one_seed_has_no_p_value():
+    "It would be 1, however large the difference is."
+    gap = Claim("A subnet is better", "subnet", "single", primary=True)
+    data = verdict_table(equal_results(20, 20, seeds=[0]), [gap]).data
+    assert data["Δ"].iloc[0] > 19 and data["seeds"].iloc[0] == 1
+    assert data[["low", "high", "p"]].isna().all(axis=None)
+    assert verdict_table(equal_results(20, 20, seeds=[0, 1]), [gap]).data["p"].iloc[0] == 0.5
+
+
 EQUAL = Claim("A subnet is as good", "subnet", "single", equal=True, primary=True)
 
 

@@ -22,7 +22,11 @@ def test_a_side_takes_six_seeds():
 def test_recorded_runs_are_read(run, said):
     text = reading(load(recorded(run)))
     assert text.startswith("**How to read this.** ")
-    assert said in text and "Sharing (sparse minus subnet)" in text and "inf" not in text
+    assert (
+        said in text
+        and "with the warmup of all tasks (sparse minus subnet)" in text
+        and "inf" not in text
+    )
 
 
 def test_a_verb_takes_eight_seeds():

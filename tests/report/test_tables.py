@@ -467,7 +467,7 @@ def test_times_are_compared_over_the_seeds_that_all_systems_have(two):
     late = replace(two, results=slow.query("system == 'single' or seed == 0"))
     found, alone = tables.cost_table(late), tables.cost_table(replace(two, results=one))
     pd.testing.assert_frame_equal(found.data, alone.data)
-    assert "Over the seeds that all systems have: 0." in found.caption
+    assert "Over the seeds that all systems have (no. 0)." in found.caption
     assert "that all systems have" not in tables.cost_table(two).caption
     apart = replace(two, results=slow.query("(system == 'single') == (seed == 1)"))
     assert "No seed has all systems" in tables.cost_table(apart).caption

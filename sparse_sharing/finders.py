@@ -60,8 +60,14 @@ def sensitivity(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "snip", task.name))
         order = derive_seed(seed, "snip order", task.name)
+        looked = 0
         for batch in islice(one_pass(task, order), n_batches):
             task.loss(subnet, batch).backward()
+            looked += 1
+    if not looked:
+        raise ValueError(
+            f"{task.name!r} gave no mini-batch (n_batches is {n_batches}): give 1 or more, or None"
+        )
     scores = {}
     for name in mask:
         weight = subnet.encoder.get_parameter(name).detach()

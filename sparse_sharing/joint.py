@@ -95,7 +95,8 @@ def joint_step(
     """One step of several tasks: of each weight by the gradients of the tasks that keep it.
 
     What no task of the step keeps stays as it is, to the last bit. Parameters beside the model, of a loss or a wrapper,
-    get the gradient of the sum. In several processes, gradients are averaged over them.
+    get the gradient of the sum. In several processes, gradients are averaged over them. Gradients that were there before
+    are replaced.
     Raises what `subnet_step` raises, and `ValueError` for no loss or for a table with sparse gradients that a combiner
     should see.
     """

@@ -57,6 +57,21 @@ def processes_of(
     return model.process_group
 
 
+def _check_task(
+    model: Sharing, tasks: tuple[str, ...], reach: Mapping[Tensor, Tensor | None]
+) -> None:
+    "Raises `ValueError` if the gradients are of other tasks than those whose step it is."
+    own = [p for task in tasks for p in model.heads[task].parameters() if p.requires_grad]
+    if not own or any(p.grad is not None for p in own):
+        return
+    for other in model.tasks:
+        if any(p.grad is not None and p not in reach for p in model.heads[other].parameters()):
+            raise ValueError(
+                f"the head of {other!r} has gradients and that of {tasks[0]!r} has none, whose step it is: does a loss call the "
+                "model for another task than its own?"
+            )
+
+
 def reach_of(
     whole: nn.Module,  # the model, or a wrapper around it
     model: Sharing,  # the model in it
@@ -64,7 +79,8 @@ def reach_of(
 ) -> dict[Tensor, Tensor | None]:  # parameter -> bits of the mask; None: all of it
     """What a step may move.
 
-    Raises `TypeError` if no task is named or weights are spread over devices, `RuntimeError` if processes name different tasks.
+    Raises `TypeError` if no task is named or weights are spread over devices, `ValueError` if the gradients are of another
+    task, `RuntimeError` if processes name different tasks.
     """
     if not tasks:
         raise TypeError(f"name the task whose step it is, such as {model.tasks[0]!r}")
@@ -74,6 +90,7 @@ def reach_of(
             "DistributedDataParallel"
         )
     reach = model.trainable(*tasks)
+    _check_task(model, tasks, reach)
     group = processes_of(whole, model)
     if group is not None:
         number = zlib.crc32("/".join(tasks).encode())
@@ -268,7 +285,8 @@ def subnet_step(
     """A step that changes no weight, and no state of one, outside the subnet of its task.
 
     Raises `TypeError` for an optimiser whose state cannot be kept apart, and `ValueError` if it has other heads, but not
-    the task's, or parameters of the encoder, but not the task's copies of them; then nothing has moved.
+    the task's, or parameters of the encoder, but not the task's copies of them, or none of the model, and if the
+    gradients are of another task; then nothing has moved.
     """
     if isinstance(optimizer, SubnetSGD) and model in (optimizer.whole, optimizer.model):
         optimizer.step(*tasks)
@@ -291,6 +309,8 @@ def subnet_step(
 def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -> None:
     "Raises `ValueError` for a head that came after the optimiser, or copies of a task's own that it was not given."
     held = {p for group in optimizer.param_groups for p in group["params"]}
+    if held.isdisjoint(model.parameters()):
+        raise ValueError("the optimiser has no parameter of this model: was the model copied?")
     for task in tasks:
         head = [p for p in model.heads[task].parameters() if p.grad is not None]
         if head and held.isdisjoint(head) and not held.isdisjoint(model.heads.parameters()):

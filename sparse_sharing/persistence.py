@@ -7,6 +7,7 @@ __all__ = ['FORMAT', 'ABOUT', 'Model', 'write_model', 'read_about', 'read_model'
 
 # %% ../nbs/method/10_persistence.ipynb #7cb2f806
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -54,7 +55,8 @@ def write_model(
 ) -> None:
     """Write a model. The folder holds the model that it held before, or this one, at any moment.
 
-    Raises `ValueError` if a `model.json` of something else is there, and `TypeError` for a part of the state that is no tensor.
+    Raises `ValueError` if a `model.json` of something else is there, and `TypeError` for a part of the state that is no
+    tensor, or a sparse one, and for what JSON cannot say; then nothing is written.
     """
     folder = Path(folder)
     for name, value in state.items():
@@ -62,6 +64,12 @@ def write_model(
             raise TypeError(
                 f"cannot save {name!r}, which is a {type(value).__name__}: a state may hold tensors only"
             )
+        if value.layout is not torch.strided:
+            raise TypeError(f"cannot save {name!r}, which is {value.layout}: call its `to_dense()`")
+    try:
+        json.dumps(about)
+    except TypeError as error:
+        raise TypeError(f"cannot save what is said of the model: {error}") from error
     before = _files(read_about(folder)) if (folder / ABOUT).exists() else set()
     sums = {task: digest(mask) for task, mask in masks.items()}
     whole = dict(format=FORMAT, **about, weights=digest(state), masks=sums)
@@ -207,7 +215,8 @@ class Stored(Protecting):
         """Write the model into a folder, whole or not at all. `read_about(folder)["notes"]` gives the notes back.
 
         Raises `ValueError` if a `model.json` of something else is there, and `TypeError` for a part of the state
-        that is no tensor, and for a class whose constructor takes what the folder would not say.
+        that is no tensor, or a sparse one, for notes that JSON cannot say, and for a class whose constructor takes
+        what the folder would not say.
         """
         self._check_constructor()
         about = dict(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['APART', 'SINCE', 'OLD', 'Precision', 'Run', 'identity_of', 'begin_run', 'scheduler_state', 'save_run', 'put_beside',
-           'load_run', 'Rates']
+           'load_run']
 
 # %% ../nbs/method/17_runs.ipynb #393d4105
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from inspect import isroutine
@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .files import digest, load_tensors, save_tensors
+from .masks import Mask
 from .sharing import Sharing, find_sharing
 from .tasks import Fit, Task
 
@@ -67,6 +68,7 @@ class Run:
     result: Fit
     streams: dict[str, list[int]]  # task -> full passes, and batches of this one
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
+    best_masks: dict[str, Mask] = field(default_factory=dict)  # and the masks that they had
     best_beside: dict[str, Tensor] = field(default_factory=dict)  # and what stood `beside` them
 
     @property
@@ -96,12 +98,14 @@ class Run:
         "Take this epoch for the best."
         self.best = {name: t.detach().clone() for name, t in self.model.weights().items()}
         self.best_beside = {name: t.detach().clone() for name, t in self.beside().items()}
+        self.best_masks = dict(self.model.masks)
 
     def restore_best(self) -> None:
         "Go back to the best epoch, if there was one."
         if self.best:
             self.model.load_weights(self.best)
             put_beside(self, self.best_beside)
+            self.model.masks.update(self.best_masks)
 
     def is_stale(
         self,
@@ -161,6 +165,15 @@ def _options(group: Mapping[str, Any], apart: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def _masks_digest(model: Sharing, tasks: Sequence[str]) -> str:
+    subnets = {
+        f"{task}/{name}": mask.to(model.get_parameter(name).dtype)
+        for task in tasks
+        for name, mask in model.subnet(task).items()
+    }
+    return digest(subnets)
+
+
 def identity_of(
     model: Sharing,  # what is trained
     tasks: Sequence[Task],  # on what
@@ -169,11 +182,6 @@ def identity_of(
 ) -> dict[str, Any]:  # for JSON
     "What a checkpoint has to agree with."
     names = [task.name for task in tasks]
-    subnets = {
-        f"{task}/{name}": mask.to(model.get_parameter(name).dtype)
-        for task in names
-        for name, mask in model.subnet(task).items()
-    }
     return about | dict(
         tasks=names,
         sizes=[task.size for task in tasks],
@@ -181,7 +189,7 @@ def identity_of(
         errors=[task.name for task in tasks if not task.higher_is_better],
         optimizer=type(optimizer).__name__,
         shapes={name: list(p.shape) for name, p in model.named_parameters()},
-        masks=digest(subnets),
+        masks=_masks_digest(model, names),
         rates=[float(group["lr"]) for group in optimizer.param_groups],
         options=[_options(group, APART) for group in optimizer.param_groups],
     )
@@ -244,7 +252,12 @@ def save_run(
     run: Run,
     path: Path,  # safetensors file
 ) -> None:
-    "Write all of a run, in the first of several processes."
+    "Write all of a run, in the first of several processes. Raises `ValueError` if its masks are no more those that it began with."
+    if _masks_digest(run.model, run.identity["tasks"]) != run.identity["masks"]:
+        raise ValueError(
+            "masks were exchanged in this training, and a checkpoint has none: train without one, or call `fit` once "
+            "before the exchange and once after it"
+        )
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         if torch.distributed.get_rank():
             return
@@ -368,33 +381,6 @@ def load_run(
     run.model.load_weights(parts["model"])
     put_beside(run, parts["beside"])
     run.best, run.best_beside, run.streams = parts["best"], parts["best_beside"], about["streams"]
+    run.best_masks = dict(run.model.masks)
     run.result = Fit(**{**about["fit"], "errors": run.result.errors})
     _load_rates(run, about)
-
-# %% ../nbs/method/17_runs.ipynb #8df5b0b9
-class Rates:
-    "The learning rates of an optimiser, epoch by epoch."
-
-    def __init__(
-        self,
-        optimizer: Optimizer,  # whose rates are those of the first epoch
-        schedule: Callable[[int], float] | None,  # epoch from 0 -> factor; None: as they are
-    ) -> None:
-        self.groups = optimizer.param_groups
-        self.schedule = schedule
-        self.first = [group["lr"] for group in self.groups]
-
-    def follow(
-        self,
-        epoch: int,  # from 0
-    ) -> None:
-        "Set the rates of an epoch."
-        if self.schedule is not None:
-            for group, rate in zip(self.groups, self.first, strict=True):
-                group["lr"] = rate * self.schedule(epoch)
-
-    def restore(self) -> None:
-        "Set the rates to what they were."
-        if self.schedule is not None:
-            for group, rate in zip(self.groups, self.first, strict=True):
-                group["lr"] = rate

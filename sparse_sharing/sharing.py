@@ -353,10 +353,9 @@ class SoftSharing(Sharing):
         self.stem = encoder.get_submodule("stem")
         self.stacks = ByTask({t: deepcopy(layers) for t in self.tasks})
         n = len(self.tasks)
-        start = torch.eye(n) if n == 1 else torch.full((n, n), (1 - own) / (n - 1))
-        if n > 1:
-            start.fill_diagonal_(own)
-        self.mixing = nn.ParameterList(start.clone() for _ in layers)
+        start = torch.full((n, n), (1 - own) / max(n - 1, 1)).fill_diagonal_(own if n > 1 else 1)
+        like = next(layers.parameters(), start)
+        self.mixing = nn.ParameterList(start.to(like, copy=True) for _ in layers)
 
     def home(self, task: str) -> str:
         return f"stacks.{self.stacks.key(task)}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .bytask import ByTask, buffers
-from .fitting import Place, TaskMasks, Watch, by_id, lost
+from .fitting import Place, TaskMasks, Watch, by_id, check_shape, lost, used
 from .masks import Mask
 from .views import WHOLE, Rooms, View, as_bits, places, redirect
 
@@ -221,7 +221,9 @@ class Viewed(Tied):
             weight = module._parameters.get(name)
             if weight is None:
                 raise lost(task, called)
-            masks[place] = weight, mask(task, called, weight)
+            laid = mask(task, called, weight)
+            check_shape(task, called, weight, laid)
+            masks[place] = weight, laid
         return masks
 
     def _find(self, task: str) -> tuple[tuple[dict[Place, Any], dict[Place, Any]], list[Any]]:
@@ -271,11 +273,8 @@ class Reaching(Viewed):
         reach: dict[Tensor, Tensor | None] = {}
         for task in tasks:
             masked = dict(self._masked(self.known(task), self.bits).values())
-            inside = [p for part in self.parts(task) for p in part.parameters()]
-            for weight in [
-                *inside,
-                *self.parameters(recurse=False),
-            ]:  # and those of a class of yours
+            inside = used(self.parts(task), self._places[task][0])
+            for weight in [*inside, *self.parameters(recurse=False)]:  # and those of your class
                 bits, before = masked.get(weight), reach.get(weight)
                 if weight not in reach:
                     reach[weight] = bits

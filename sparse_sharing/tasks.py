@@ -42,12 +42,16 @@ def derive_seed(
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 # %% ../nbs/method/16_tasks.ipynb #8e26f94c
-def _generators(batches: object) -> list[torch.Generator]:
-    "Generators that a DataLoader, or the samplers in it, were given."
-    places = [batches, getattr(batches, "sampler", None)]
+def _samplers(batches: object) -> list[object]:
+    "What orders the examples: a DataLoader, and the samplers in it."
     outer = getattr(batches, "batch_sampler", None)
-    places += [outer, getattr(outer, "sampler", None)]
-    found = [getattr(place, "generator", None) for place in places]
+    places = [batches, getattr(batches, "sampler", None), outer, getattr(outer, "sampler", None)]
+    return list({id(place): place for place in places}.values())
+
+
+def _generators(batches: object) -> list[torch.Generator]:
+    "Generators that they were given."
+    found = [getattr(place, "generator", None) for place in _samplers(batches)]
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
@@ -142,6 +146,9 @@ def stream(
     "The mini-batches of a task without end. Raises `ValueError` if there are none."
     while True:
         count = 0
+        for sampler in _samplers(task.batches):
+            if hasattr(sampler, "set_epoch"):  # one of several processes, for instance
+                sampler.set_epoch(state[0])
         for batch in one_pass(task, derive_seed(seed, task.name, "order", state[0])):
             count += 1
             if count > state[1]:

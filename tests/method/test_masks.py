@@ -20,9 +20,9 @@ from sparse_sharing.masks import (
     chance_overlap,
     intersection,
     overlap_ratio,
-    prunable,
     union,
 )
+from sparse_sharing.weights import prunable
 
 properties = settings(deadline=None, max_examples=60)
 

@@ -52,7 +52,10 @@ def sensitivity(
     n_batches: int | None = None,  # mini-batches to look at; None: one pass over the task's data
     seed: object = 0,  # decides which, and dropout
 ) -> Scores:
-    "How much the loss depends on each weight: |weight x gradient| (SNIP; no training)."
+    """How much the loss depends on each weight: |weight x gradient| (SNIP; no training).
+
+    Raises `ValueError` if there is no mini-batch, and for a loss that depends on no weight.
+    """
     subnet = alone(model, task, mask)
     training_mode(subnet)
     for name in mask:  # also of a network that is frozen

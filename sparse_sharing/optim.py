@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from .checks import check_held, check_task
 from .lazy import LazyTable
 from .outside import Outside, begun_as_weight, hidden, wrapped
 from .sharing import Sharing, find_sharing
@@ -57,21 +58,6 @@ def processes_of(
     return model.process_group
 
 
-def _check_task(
-    model: Sharing, tasks: tuple[str, ...], reach: Mapping[Tensor, Tensor | None]
-) -> None:
-    "Raises `ValueError` if the gradients are of other tasks than those whose step it is."
-    own = [p for task in tasks for p in model.heads[task].parameters() if p.requires_grad]
-    if not own or any(p.grad is not None for p in own):
-        return
-    for other in model.tasks:
-        if any(p.grad is not None and p not in reach for p in model.heads[other].parameters()):
-            raise ValueError(
-                f"the head of {other!r} has gradients and that of {tasks[0]!r} has none, whose step it is: does a loss call the "
-                "model for another task than its own?"
-            )
-
-
 def reach_of(
     whole: nn.Module,  # the model, or a wrapper around it
     model: Sharing,  # the model in it
@@ -79,8 +65,7 @@ def reach_of(
 ) -> dict[Tensor, Tensor | None]:  # parameter -> bits of the mask; None: all of it
     """What a step may move.
 
-    Raises `TypeError` if no task is named or weights are spread over devices, `ValueError` if the gradients are of another
-    task, `RuntimeError` if processes name different tasks.
+    Raises `TypeError` if no task is named or weights are spread over devices, `RuntimeError` if processes name different tasks.
     """
     if not tasks:
         raise TypeError(f"name the task whose step it is, such as {model.tasks[0]!r}")
@@ -90,7 +75,6 @@ def reach_of(
             "DistributedDataParallel"
         )
     reach = model.trainable(*tasks)
-    _check_task(model, tasks, reach)
     group = processes_of(whole, model)
     if group is not None:
         number = zlib.crc32("/".join(tasks).encode())
@@ -132,11 +116,12 @@ class _Held(Optimizer):
 
         Raises `ValueError` for a negative rate, momentum or decay, and for what sparse gradients cannot do.
         """
+        for name in ("lr", "momentum", "weight_decay"):
+            value = param_group.get(name, self.defaults[name])
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}: give 0 or more")
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        for name in ("lr", "momentum", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"{name} is {group[name]}: give 0 or more")
         new = set(group["params"])
         self._held |= new
         for module in self.whole.modules():
@@ -239,9 +224,11 @@ class SubnetSGD(_Held):
     ) -> None:
         """One step of a task. A parameter without a gradient is not touched, nor is its velocity.
 
-        Raises `KeyError` for an unknown task, and `ValueError` for a parameter of it that the optimiser does not have.
+        Raises `KeyError` for an unknown task, and `ValueError` for a parameter of it that the optimiser does not have,
+        and for gradients of another task.
         """
         reach = reach_of(self.whole, self.model, tasks)
+        check_task(self.model, tasks, reach)
         self._check_known(reach)
         if any(p.grad is not None and p not in reach for p in self._held):
             beside = self._held - set(self.model.parameters())  # of the loss, say
@@ -302,15 +289,15 @@ def subnet_step(
             "subnet can be kept out of: take another optimiser"
         )
     reach = reach_of(model, inner, tasks)
+    check_task(inner, tasks, reach)
     _check_heads(optimizer, inner, tasks)
     _step_inside(optimizer, inner, reach)
 
 # %% ../nbs/method/02_optim.ipynb #79084373
 def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -> None:
     "Raises `ValueError` for a head that came after the optimiser, or copies of a task's own that it was not given."
+    check_held(optimizer, model)
     held = {p for group in optimizer.param_groups for p in group["params"]}
-    if held.isdisjoint(model.parameters()):
-        raise ValueError("the optimiser has no parameter of this model: was the model copied?")
     for task in tasks:
         head = [p for p in model.heads[task].parameters() if p.grad is not None]
         if head and held.isdisjoint(head) and not held.isdisjoint(model.heads.parameters()):

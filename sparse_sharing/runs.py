@@ -67,6 +67,7 @@ class Run:
     identity: dict[str, Any]  # what it is; a checkpoint of another run is refused
     result: Fit
     streams: dict[str, list[int]]  # task -> full passes, and batches of this one
+    masks: dict[str, Mask]  # of the tasks, when it began
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch
     best_masks: dict[str, Mask] = field(default_factory=dict)  # and the masks that they had
     best_beside: dict[str, Tensor] = field(default_factory=dict)  # and what stood `beside` them
@@ -105,7 +106,9 @@ class Run:
         if self.best:
             self.model.load_weights(self.best)
             put_beside(self, self.best_beside)
-            self.model.masks.update(self.best_masks)
+            for task, mask in self.best_masks.items():
+                if self.model.masks[task] != mask:
+                    self.model.masks[task] = mask
 
     def is_stale(
         self,
@@ -165,15 +168,6 @@ def _options(group: Mapping[str, Any], apart: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _masks_digest(model: Sharing, tasks: Sequence[str]) -> str:
-    subnets = {
-        f"{task}/{name}": mask.to(model.get_parameter(name).dtype)
-        for task in tasks
-        for name, mask in model.subnet(task).items()
-    }
-    return digest(subnets)
-
-
 def identity_of(
     model: Sharing,  # what is trained
     tasks: Sequence[Task],  # on what
@@ -182,6 +176,11 @@ def identity_of(
 ) -> dict[str, Any]:  # for JSON
     "What a checkpoint has to agree with."
     names = [task.name for task in tasks]
+    subnets = {
+        f"{task}/{name}": mask.to(model.get_parameter(name).dtype)
+        for task in names
+        for name, mask in model.subnet(task).items()
+    }
     return about | dict(
         tasks=names,
         sizes=[task.size for task in tasks],
@@ -189,7 +188,7 @@ def identity_of(
         errors=[task.name for task in tasks if not task.higher_is_better],
         optimizer=type(optimizer).__name__,
         shapes={name: list(p.shape) for name, p in model.named_parameters()},
-        masks=_masks_digest(model, names),
+        masks=digest(subnets),
         rates=[float(group["lr"]) for group in optimizer.param_groups],
         options=[_options(group, APART) for group in optimizer.param_groups],
     )
@@ -214,7 +213,8 @@ def begin_run(
     result = Fit(errors=[task.name for task in tasks if not task.higher_is_better])
     streams = {task.name: [0, 0] for task in tasks}
     precision = Precision(autocast, scaler)
-    return Run(model, tasks, optimizer, scheduler, precision, identity, result, streams)
+    masks = {task: mask for task, mask in inner.masks.items() if task in streams}
+    return Run(model, tasks, optimizer, scheduler, precision, identity, result, streams, masks)
 
 # %% ../nbs/method/17_runs.ipynb #82a81429
 def _names(run: Run) -> dict[Tensor, str]:
@@ -253,7 +253,7 @@ def save_run(
     path: Path,  # safetensors file
 ) -> None:
     "Write all of a run, in the first of several processes. Raises `ValueError` if its masks are no more those that it began with."
-    if _masks_digest(run.model, run.identity["tasks"]) != run.identity["masks"]:
+    if any(run.model.masks[task] != mask for task, mask in run.masks.items()):
         raise ValueError(
             "masks were exchanged in this training, and a checkpoint has none: train without one, or call `fit` once "
             "before the exchange and once after it"

@@ -101,7 +101,7 @@ class Sharing(Stored):
         self,
         task: str,  # name of a task
     ) -> nn.Module:  # a copy, in evaluation mode, called as the encoder is
-        """The task's subnet and head as an ordinary module, with the same outputs to the last bit.
+        """The task's subnet and head as an ordinary module, with the same outputs (without gradients, the last digit may differ).
 
         Raises `KeyError` for an unknown task, and `TypeError` if the encoder takes arguments without names.
         """

@@ -269,7 +269,7 @@ class Reaching(Viewed):
     ) -> dict[
         Tensor, Tensor | None
     ]:  # parameter -> bits of the mask, in its shape; None: all of it
-        "What a step of these tasks together may move."
+        "What a step of these tasks together may move. Raises `RuntimeError` for weights that were tied, or got another shape, after they were masked."
         reach: dict[Tensor, Tensor | None] = {}
         for task in tasks:
             masked = dict(self._masked(self.known(task), self.bits).values())

@@ -29,7 +29,7 @@ OF_OTHERS = {
     "bytask.py": {"_buffers", "_load_from_state_dict", "_non_persistent_buffers_set"},
     "executor.py": {"_exit"},  # os._exit is documented: it ends a process at once
     "export.py": {"_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"},
-    "fitting.py": {"_python_dispatch"},
+    "fitting.py": {"_parameters", "_python_dispatch"},
     "several.py": {"_version"},
     "subnets.py": {"_parameters", "_modules"},
     "views.py": {

@@ -506,6 +506,10 @@ class TestLazyTables:
         for wrong in (-0.1, float("nan")):
             with pytest.raises(ValueError, match=f"{name} is {wrong}"):
                 SubnetSGD(HardSharing(encoder, tops), **{name: wrong})
+        optimizer = SubnetSGD(HardSharing(encoder, tops))
+        with pytest.raises(ValueError, match=f"{name} is -1"):
+            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], name: -1})
+        assert len(optimizer.param_groups) == 1
 
 
 def in_half_precision(steps):

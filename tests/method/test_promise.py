@@ -16,10 +16,11 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 from wild import WIDTH, Wild, by_hand, encoder, kinds, model_of, rows
 
-from sparse_sharing.masks import Mask, parametrised, prunable
+from sparse_sharing.masks import Mask
 from sparse_sharing.optim import SubnetSGD, subnet_step
 from sparse_sharing.sharing import HardSharing, SingleTask, SparseSharing
 from sparse_sharing.views import plain
+from sparse_sharing.weights import parametrised, prunable
 
 properties = settings(deadline=None, max_examples=25)
 

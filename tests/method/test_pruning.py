@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nets import ENCODERS, any_task, copied, hard, heads, mlp, same, toy_task
 from torch import nn
 
-from sparse_sharing.masks import Mask, prunable
+from sparse_sharing.masks import Mask
 from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.pruning import (
     Candidate,
@@ -24,6 +24,7 @@ from sparse_sharing.pruning import (
 )
 from sparse_sharing.sharing import HardSharing, SingleTask, SparseSharing
 from sparse_sharing.training import fit
+from sparse_sharing.weights import prunable
 
 each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
 properties = settings(deadline=None, max_examples=60)

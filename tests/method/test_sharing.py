@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nets import ENCODERS, Head, bits, copied, hard, heads, masks_of, mlp, same, seeded, sparse
 from torch import nn
 
-from sparse_sharing.masks import Mask, prunable
+from sparse_sharing.masks import Mask
 from sparse_sharing.sharing import (
     HardSharing,
     HierarchicalSharing,
@@ -17,6 +17,7 @@ from sparse_sharing.sharing import (
     SoftSharing,
     SparseSharing,
 )
+from sparse_sharing.weights import prunable
 
 each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
 properties = settings(deadline=None, max_examples=40)

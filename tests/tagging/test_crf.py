@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import grad, gradcheck
 
-from sparse_sharing.masks import Mask, prunable
+from sparse_sharing.masks import Mask
 from sparse_sharing.optim import SubnetSGD, subnet_step
 from sparse_sharing.sharing import HardSharing, SparseSharing
 from sparse_sharing.tagging import crf
@@ -31,6 +31,7 @@ from sparse_sharing.tagging.crf import (
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
 from sparse_sharing.tagging.schemes import breaks
 from sparse_sharing.tagging.sentences import Corpus, Sentence
+from sparse_sharing.weights import prunable
 
 BIOES = ["B-X", "E-X", "I-X", "O", "S-X"]
 TAGS = {

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from sparse_sharing.masks import Mask, prunable
+from sparse_sharing.masks import Mask
 from sparse_sharing.sharing import HardSharing, SparseSharing
 from sparse_sharing.tagging.batches import Vocabulary, encode
 from sparse_sharing.tagging.encoder import BiLSTM, CharCNN, Dropout, Encoder, Sizes, linear_head
 from sparse_sharing.tagging.sentences import Corpus, Sentence
+from sparse_sharing.weights import prunable
 
 properties = settings(deadline=None, max_examples=30)
 

@@ -307,9 +307,8 @@ def fit(
 ) -> Fit:  # the learning curve and the best epoch
     """Train several tasks, a task in each step, in its own subnet (paper, *Training Subnets in Parallel*).
 
-    Raises `ValueError` for an argument that makes no sense, a loss that is computed past its task's mask or for another
-    task, or a checkpoint of another run, `Damaged` if it is not as it was written, and `FloatingPointError` at the first
-    loss or score that is not finite.
+    Raises `ValueError` for arguments that make no sense, a loss past its task's mask, or a checkpoint of another run,
+    `Damaged` if that is not as it was written, and `FloatingPointError` at the first loss or score that is not finite.
     """
     inner = find_sharing(model)
     check_arguments(inner, tasks, epochs, patience, keep, schedule, scheduler, optimizer, clip)
@@ -317,10 +316,8 @@ def fit(
     made = None
     if optimizer is None:
         optimizer = made = SubnetSGD(model)
-    about = dict(
-        name=name, steps=len(order(0)), seed=str(seed), accumulate=int(accumulate), draws=draws
-    )
-    about["clip"] = "a function" if callable(clip) else clip
+    about = dict(name=name, steps=len(order(0)), seed=str(seed), draws=draws)
+    about |= dict(accumulate=int(accumulate), clip="a function" if callable(clip) else clip)
     run = begin_run(model, tasks, optimizer, scheduler, autocast, **about)
     rates = Rates(optimizer, schedule)
     try:

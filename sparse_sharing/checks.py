@@ -18,13 +18,14 @@ from .sharing import Sharing
 from .tasks import Task
 
 # %% ../nbs/method/25_checks.ipynb #f16c0de1
-def check_held(optimizer: Optimizer, model: nn.Module) -> None:
-    "Raises `ValueError` for an optimiser of another model."
+def check_held(optimizer: Optimizer, model: nn.Module) -> set[Tensor]:
+    "The parameters that an optimiser has. Raises `ValueError` for an optimiser of another model."
     held = {p for group in optimizer.param_groups for p in group["params"]}
     if held.isdisjoint(model.parameters()):
         raise ValueError(
             "the optimiser has no parameter of the model: make it of this model's parameters; those of a copy are others"
         )
+    return held
 
 
 def check_optimizer(model: Sharing, optimizer: Optimizer | None, scheduler: object) -> None:

@@ -296,8 +296,7 @@ def subnet_step(
 # %% ../nbs/method/02_optim.ipynb #79084373
 def _check_heads(optimizer: Optimizer, model: Sharing, tasks: tuple[str, ...]) -> None:
     "Raises `ValueError` for a head that came after the optimiser, or copies of a task's own that it was not given."
-    check_held(optimizer, model)
-    held = {p for group in optimizer.param_groups for p in group["params"]}
+    held = check_held(optimizer, model)
     for task in tasks:
         head = [p for p in model.heads[task].parameters() if p.grad is not None]
         if head and held.isdisjoint(head) and not held.isdisjoint(model.heads.parameters()):

@@ -7,13 +7,14 @@ __all__ = ['Tasks', 'Tied', 'Viewed', 'Reaching', 'Subnets']
 
 # %% ../nbs/method/15_subnets.ipynb #c21a0251
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .bytask import ByTask, buffers
-from .fitting import Place, TaskMasks, Watch, by_id, check_shape, lost, used
+from .fitting import Call, Place, TaskMasks, Watch, by_id, check_shape, lost, used
 from .masks import Mask
 from .views import WHOLE, Rooms, View, as_bits, places, redirect
 
@@ -88,7 +89,7 @@ class Tasks(nn.Module):
         self._equal: dict[tuple[str, str], bool] = {}
         self._bits: dict[tuple[str, str], Tensor] = {}
         self._rooms = Rooms()
-        self._first: set[tuple[str, bool]] = set()  # task, by its graph: calls to look at
+        self._first: set[Call] = set()  # to look at
 
     def __getstate__(self) -> dict[str, Any]:
         "A copy looks for itself."
@@ -202,10 +203,10 @@ class Viewed(Tied):
         "Who looks on in the first calls of a task."
         if torch.compiler.is_compiling():
             return None
-        graph = torch.is_grad_enabled() and (task, True) in self._first
-        if not graph and (task, False) not in self._first:
-            return None
         encoder, own = self.encoder_of(task), self.own_of(task)
+        graph = torch.is_grad_enabled() and (task, True, encoder.training) in self._first
+        if not graph and (task, False, encoder.training) not in self._first:
+            return None
         masked = {id(m._parameters[n]): c for m, _, n, c in self._places[task][0].values()}
         private = {id(encoder.get_parameter(n)): n for n, _ in own.named_parameters()}
         kept = None if self.shared_buffers else own
@@ -215,7 +216,7 @@ class Viewed(Tied):
         "The masked weights of a task, each with what `mask` says of it."
         if task not in self._places or self._changed(task):
             self._places[task], self._links[task] = self._find(task)
-            self._first.update((task, gradients) for gradients in (True, False))
+            self._first.update((task, a, b) for a, b in product((True, False), repeat=2))
         masks = {}
         for place, (module, _, name, called) in self._places[task][0].items():
             weight = module._parameters.get(name)

@@ -415,6 +415,21 @@ class TestPastAMask:
         with pytest.raises(RuntimeError, match="whole of 'layers"):
             model(torch.randn(5, 4), task="a")
 
+    def test_what_goes_past_in_evaluation_alone(self):
+        class Shortcut(Past):
+            def forward(self, x):
+                return (
+                    sum(layer(x) for layer in self.layers) if self.training else super().forward(x)
+                )
+
+        model = self.masked(Shortcut("list"))
+        model(torch.randn(5, 4), task="a")
+        with torch.no_grad():
+            model(torch.randn(5, 4), task="a")
+            model.eval()
+            with pytest.raises(RuntimeError, match=r"whole of 'layers\.0\.weight'"):
+                model(torch.randn(5, 4), task="a")
+
     @pytest.mark.parametrize("gradients", [True, False])
     def test_a_compiled_encoder(self, gradients):
         torch.compiler.reset()

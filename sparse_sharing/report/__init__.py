@@ -9,6 +9,7 @@ from .results import Results, describe, load, recorded  # noqa: E402
 from .tables import (  # noqa: E402
     cost_table,
     density_table,
+    f1_gains,
     f1_table,
     genre_table,
     mean_scores,
@@ -18,6 +19,6 @@ from .tables import (  # noqa: E402
 
 __all__ = [
     *("Results", "load", "recorded", "describe"),
-    *("reading", "score_table", "f1_table", "mean_scores", "density_table"),
+    *("reading", "score_table", "f1_table", "f1_gains", "mean_scores", "density_table"),
     *("genre_table", "overlap_table", "cost_table"),
 ]

@@ -27,7 +27,7 @@ from sparse_sharing.report.results import (
     row_keys,
     scores,
 )
-from .tables import by_task, points, show
+from .tables import by_task, points, show, unlike_seeds
 from ..study import paper
 from sparse_sharing.study.schema import (
     SYSTEMS,
@@ -77,12 +77,15 @@ def control_table(
     by_label = scores(r).groupby("label")
     for column in ("density", "parameters"):
         table[column] = by_label[column].mean().reindex(table.index)
-    sparse = label(Key("sparse", level=at))
-    gap = table["mean"] - table["mean"].get(sparse, float("nan"))
-    table["Δ to sparse"] = gap.where(table.index != sparse)
+    sparse, by_seed = label(Key("sparse", level=at)), mean_score(r).unstack("label")
+    if sparse in by_seed:
+        gap = by_seed.sub(by_seed[sparse], axis=0).mean().reindex(table.index)
+        table["Δ to sparse"] = gap.where(table.index != sparse)
     formats: dict[str, Any] = dict.fromkeys(table.columns, "{:.2f}")
     formats.update({"density": "{:.4f}", "parameters": "{:,.0f}", "Δ to sparse": points})
+    shown = scores(r)[scores(r)["label"].isin(table.index)]
     caption = f"Test scores in percent of masks with and without structure. {describe(r)}"
+    caption += unlike_seeds(shown)
     return show(table, caption, formats)
 
 # %% ../../nbs/report/05_analyses.ipynb #fa1d6dad
@@ -199,15 +202,17 @@ def parts_figure(
 def _draw_scores(ax: Axes, r: Results, column: str) -> None:
     "Mean score against density, for sparse sharing and its controls."
     rows = scores(r)
-    for kind in KINDS:
+    for i, kind in enumerate(KINDS):
         own = rows[(rows["system"] == kind) & rows["level"].notna()]
         if own.empty:
             continue
         by_level = own.groupby(["level", "seed"])[["density", column]].mean()
         line = by_level.groupby("level").mean().sort_values("density")
-        style = "o-" if kind == "sparse" else "X"
         system = SYSTEMS[kind]
-        ax.plot(line["density"], line[column], style, color=system.colour, label=system.label)
+        style: dict[str, Any] = dict(color=system.colour, label=system.label, marker=system.marker)
+        if system.control:  # hollow, so that one shows through another
+            style |= dict(ls="", mfc="none", mew=1.8, ms=5 + 2 * i)
+        ax.plot(line["density"], line[column], **style)
     hard = mean_score(r, column).groupby("label").mean().get(label(Key("hard")))
     if hard is not None:
         system = SYSTEMS["hard"]
@@ -268,6 +273,7 @@ def warmup_table(
     theirs = _paper_by_warmup([str(column) for column in ours if column != "mean on dev"])
     table = pd.concat([ours, theirs])
     caption = f"Test scores in percent, w epochs of warmup. {describe(r)}"
+    caption += unlike_seeds(scores(r))
     return show(table, caption, dict.fromkeys(table.columns, "{:.2f}"))
 
 # %% ../../nbs/report/05_analyses.ipynb #508f21a9

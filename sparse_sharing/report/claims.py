@@ -217,7 +217,10 @@ def decide(
     primary = [i for i, claim in enumerate(claims) if claim.primary]
     p_values = holm([_p(found[i][1]) for i in primary])
     adjusted = dict(zip(primary, p_values, strict=True))
-    return [_decision(*found[i], adjusted.get(i), level) for i in range(len(claims))]
+    return [
+        _decision(*found[i], adjusted.get(i), level, _planned(r, claim))
+        for i, claim in enumerate(claims)
+    ]
 
 # %% ../../nbs/report/04_claims.ipynb #fa905265
 def _p(v: Verdict | None) -> float:
@@ -225,10 +228,20 @@ def _p(v: Verdict | None) -> float:
     return v.p if v is not None and v.complete else 1.0
 
 
-def _decision(task: str, v: Verdict | None, adjusted: float | None, level: float) -> Decision:
+def _planned(r: Results, claim: Claim) -> bool:
+    "Whether a run was to have both systems of a claim; also if it does not say which it was to have."
+    systems = r.run.get("experiment", {}).get("systems", "").split()
+    asked = {_key(claim.better).system, _key(claim.worse).system}
+    return not systems or asked <= set(systems)
+
+
+def _decision(
+    task: str, v: Verdict | None, adjusted: float | None, level: float, planned: bool
+) -> Decision:
     "A claim that is not primary has no adjusted p value, and one that lacks seeds has none yet."
     if v is None:
-        return Decision(task, None, None, "not decided, 0 seeds")
+        word = "not decided, 0 seeds" if planned else "not planned in this run"
+        return Decision(task, None, None, word)
     if adjusted is None:
         return Decision(task, v, None, "exploratory")
     return Decision(task, v, adjusted if v.complete else None, v.word(adjusted, level))

@@ -21,7 +21,7 @@ from pandas.io.formats.style import Styler
 
 from .figures import legend, panels
 from .results import Results, describe, mask_keys, row_keys, scores
-from .tables import points, show
+from .tables import points, show, unlike_seeds
 from ..study import paper
 from sparse_sharing.study.schema import (
     SYSTEMS,
@@ -186,7 +186,7 @@ def maturity_table(
     "Overlap of two tasks' masks, also as a share of what their densities allow, of a task's mask with its second one and with the largest weights after the warmup, union of all, dev score."
     table = maturity_frame(r)
     formats = dict.fromkeys(table.columns, "{:.2f}")
-    caption = f"Masks at the densities of Table 4, overlap ratios and union as shares, dev score in percent. \"Of possible\": overlap of two tasks' masks, divided by the smaller density over the larger, mean of the pairs. The paper's union is {paper_union():.2f}. {describe(r)}"
+    caption = f"Masks at the densities of Table 4, overlap ratios and union as shares, dev score in percent. \"Of possible\": overlap of two tasks' masks, divided by the smaller density over the larger, mean of the pairs. The paper's union is {paper_union():.2f}. {describe(r)}{unlike_seeds(scores(r))}"
     return show(table, caption, formats)
 
 # %% ../../nbs/report/08_questions.ipynb #a569a6e2
@@ -229,13 +229,15 @@ def combination_table(
 ) -> Styler:  # a row per combination
     "Densities of the subnets, mean scores in percent on dev and test, and what is gained over hard sharing in points."
     rows = scores(r)
-    means = rows.groupby("label")[["dev", "test"]].mean()
+    by_seed = rows.groupby(["label", "seed"])[["dev", "test"]].mean()
+    means = by_seed.groupby("label").mean()
     density = rows.groupby(["label", "task"])["density"].mean().unstack("task")
     densities = density[r.tasks].rename(columns=lambda task: f"density, {task_label(task)}")
     table = densities.join(means)
     hard = label(Key("hard"))
     for split in ("dev", "test"):
-        table[f"Δ {split}"] = table[split] - means[split][hard]
+        of_split = by_seed[split].unstack("label")
+        table[f"Δ {split}"] = of_split.sub(of_split[hard], axis=0).mean()
     names = {label(key): key.variant for key in row_keys(r, rows)}
     table = table.drop(index=hard).sort_values("dev", ascending=False).rename(index=names)
     table = table.rename_axis(index=None, columns=None)
@@ -278,7 +280,7 @@ def hidden_changes(
     base = frame.xs(AS_IT_IS, level="setting")
     rows = [row for row in frame.index if row[1] != AS_IT_IS]
     own = frame.loc[rows]
-    return own - base.loc[[(system, seed) for system, _, seed in rows]].to_numpy()
+    return own - base.reindex([(system, seed) for system, _, seed in rows]).to_numpy()
 
 # %% ../../nbs/report/08_questions.ipynb #a7267bee
 def hidden_table(
@@ -304,13 +306,16 @@ def hidden_gains(
     r: Results,  # of *Hidden settings*
 ) -> Styler:  # a row per setting
     "Sparse over hard sharing under each setting: mean scores, and gains in points; means over seeds."
-    means = hidden_frame(r).groupby(level=["system", "setting"], sort=False).mean()
+    frame = hidden_frame(r)
+    means = frame.groupby(level=["system", "setting"], sort=False).mean()
     hard, sparse = (means.xs(SYSTEMS[s].label, level="system") for s in ("hard", "sparse"))
+    of_hard, of_sparse = (frame.xs(SYSTEMS[s].label, level="system") for s in ("hard", "sparse"))
+    gains = (of_sparse - of_hard).groupby(level="setting").mean()  # of the seeds that both have
     columns = {}
     for split in ("dev", "test"):
         columns[split, SYSTEMS["hard"].label] = hard[split, MEAN]
         columns[split, SYSTEMS["sparse"].label] = sparse[split, MEAN]
-        columns[split, "Δ"] = sparse[split, MEAN] - hard[split, MEAN]
+        columns[split, "Δ"] = gains[split, MEAN]
     table = pd.DataFrame(columns).loc[hard.index].rename_axis(index=None)
     formats: dict[str, Any] = {SYSTEMS[s].label: "{:.2f}" for s in ("hard", "sparse")}
     caption = (

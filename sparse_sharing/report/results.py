@@ -202,6 +202,8 @@ _CORPORA = {
     "sparsity": "conll2003",
     "warmup": "conll2003",
     "budget": "conll2003",
+    "maturity": "conll2003",
+    "combinations": "conll2003",
     "hidden_settings": "conll2003",
 }
 _STANDS_IN = {"masc": "ontonotes", "ptb_sample+conll2000+conll2003": "ptb+conll2000+conll2003"}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Format', 'F1', 'COSTS', 'points', 'show', 'over_seeds', 'mean_scores', 'shared_seeds', 'unlike_seeds', 'published',
-           'score_table', 'f1_table', 'chosen_candidates', 'nearest_to_paper', 'by_task', 'density_table',
+           'score_table', 'f1_table', 'f1_gains', 'chosen_candidates', 'nearest_to_paper', 'by_task', 'density_table',
            'genre_table', 'overlap_table', 'cost_table']
 
 # %% ../../nbs/report/01_tables.ipynb #22report-b14cd7
@@ -120,7 +120,7 @@ def unlike_seeds(
     "What is said of means that are each over a system's own seeds."
     if rows.groupby("label")["seed"].agg(frozenset).nunique() <= 1:
         return ""
-    return " Systems have unlike seeds: compare them by Δ in the table of scores."
+    return " Systems have unlike seeds: compare them by Δ, which is over the seeds that both have."
 
 # %% ../../nbs/report/01_tables.ipynb #22report-e8970e
 def published(
@@ -212,14 +212,12 @@ F1 = {
 }  # metric -> its name in a table
 
 
-def f1_table(
+def _by_scorer(
     r: Results,  # of one experiment
-) -> Styler:  # rows are systems; per task a column for each way to count
-    """F1 of the same models by several scorers, in percent, for the tasks that have spans.
-
-    A dash: the run was recorded before that score was.
-    """
-    means = {metric: mean_scores(r, [metric])["score"] for metric in F1}
+    column: str,  # of `over_seeds`
+) -> pd.DataFrame:  # rows are systems; per task of spans a column for each way to count
+    "What each scorer says of the same models."
+    means = {metric: mean_scores(r, [metric])[column] for metric in F1}
     lenient = r.results[r.results["metric"] == "f1"]
     order = [label(key) for key in in_order(row_keys(r, lenient))]
     columns: dict[tuple[str, str], pd.Series] = {}
@@ -227,10 +225,28 @@ def f1_table(
         for metric, name in F1.items():
             own = means[metric][means[metric].index.get_level_values("task") == task]
             columns[task_label(task), name] = own.droplevel("task").reindex(order)
-    table = pd.DataFrame(columns, index=order)
+    return pd.DataFrame(columns, index=order)
+
+
+def f1_table(
+    r: Results,  # of one experiment
+) -> Styler:  # rows are systems; per task a column for each way to count
+    """F1 of the same models by several scorers, in percent, for the tasks that have spans.
+
+    A dash: the run was recorded before that score was.
+    """
     caption = f"F1 in percent, counted in several ways, means over seeds. {describe(r)}"
     caption += unlike_seeds(scores(r, ["f1"]))
-    return show(table, caption, dict.fromkeys(F1.values(), "{:.2f}"))
+    return show(_by_scorer(r, "score"), caption, dict.fromkeys(F1.values(), "{:.2f}"))
+
+
+def f1_gains(
+    r: Results,  # of one experiment with single-task training
+) -> Styler:  # rows are systems but `single`; per task a column for each way to count
+    "What each scorer says that a system gains over single-task training, paired by seed, in points."
+    table = _by_scorer(r, "delta").drop(index=label(Key("single")), errors="ignore")
+    caption = "Δ of F1 to single-task training in points, paired by seed, counted in several ways. "
+    return show(table, caption + describe(r), dict.fromkeys(F1.values(), points))
 
 # %% ../../nbs/report/01_tables.ipynb #22report-f727da
 def chosen_candidates(
@@ -338,30 +354,34 @@ def _cost_of_seed(
 
 def cost_table(
     r: Results,  # of one experiment
-) -> Styler:  # rows are systems: models trained, task-epochs, minutes, relative to `single`
-    "What one seed of each system costs, with all that it builds on; its models are summed up."
-    rows, remark = shared_seeds(scores(r))
+) -> Styler:  # rows are systems: models trained, task-epochs, times `single`, processor minutes
+    """What one seed of each system costs, with all that it builds on; its models are summed up.
+
+    Minutes of processors are over the seeds that recorded them, and by the clock where none did.
+    """
+    rows, remark = scores(r), ""
     per_seed = rows.groupby(["label", "seed"], sort=False)[["system", *COSTS]].apply(_cost_of_seed)
     order = [label(key) for key in in_order(row_keys(r, rows))]
     mean = per_seed.groupby("label").mean().reindex(order).rename_axis(index=None)
     single = mean["task_epochs"].get(label(Key("single")), float("nan"))
-    table = pd.DataFrame(
-        {
-            "models": mean["models"],
-            "task-epochs": mean["task_epochs"],
-            "times single": mean["task_epochs"] / single,
-            "minutes": mean["seconds"] / 60,
-            "processor minutes": mean["processor_seconds"] / 60,
-        }
-    )
-    if per_seed["processor_seconds"].isna().any():
-        remark += " Processor time: over the seeds that recorded it."
-    if "one_shot" in set(rows["system"]):
-        remark += " One-shot masks are charged with a search that only gives them their density."
-    formats: dict[str, Any] = {
-        "models": "{:.1f}",
-        "task-epochs": "{:,.0f}",
-        "times single": "{:.2f}",
+    timed = per_seed["processor_seconds"].groupby("label").count().reindex(order)
+    columns = {
+        "models": mean["models"],
+        "task-epochs": mean["task_epochs"],
+        "times single": mean["task_epochs"] / single,
     }
-    formats.update(dict.fromkeys(["minutes", "processor minutes"], "{:,.1f}"))
-    return show(table, f"Training, means over seeds. {describe(r)}{remark}", formats)
+    if timed.any():
+        columns |= {"processor minutes": mean["processor_seconds"] / 60, "seeds timed": timed}
+        if timed.nunique() > 1:
+            remark += " Unlike seeds may be timed on unlike machines: compare task-epochs."
+    else:
+        columns["minutes by the clock"] = mean["seconds"] / 60
+    if "one_shot" in set(rows["system"]):
+        remark += " One-shot masks are charged with a search that only gives them their density, "
+        remark += "random ones with one that gives them the density of each tensor."
+    formats: dict[str, Any] = {"models": "{:.1f}", "task-epochs": "{:,.0f}"}
+    formats |= {"times single": "{:.2f}", "seeds timed": "{:.0f}"}
+    formats |= dict.fromkeys(["processor minutes", "minutes by the clock"], "{:,.1f}")
+    return show(
+        pd.DataFrame(columns), f"Training, means over seeds. {describe(r)}{remark}", formats
+    )

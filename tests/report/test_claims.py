@@ -181,6 +181,12 @@ def test_equality_of_one_task_and_of_none(r):
         decide(r, [EQUAL], column="overlap")
 
 
+def test_a_system_that_was_not_asked_for_is_not_planned(r):
+    asked = replace(r, run={**r.run, "experiment": {"systems": "single sparse"}})
+    words = verdict_table(asked, CLAIMS).data["verdict"].tolist()
+    assert words[3] == "not planned in this run" and words[0] == "supported"
+
+
 def test_a_task_that_lacks_seeds_leaves_equality_undecided():
     both = equal_results(0.0, 0.0)
     late = replace(both, results=both.results.query("task != 'ner' or seed < 5"))

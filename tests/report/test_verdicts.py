@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sparse_sharing.report.verdicts import (
@@ -35,6 +35,7 @@ def by_definition(x, above=False):
     return sum(abs(s) >= abs(total) for s in sums) / len(sums)
 
 
+@settings(deadline=None)
 @given(samples, st.booleans())
 def test_sign_flip_is_its_definition(x, above):
     assert sign_flip(x, above) == by_definition(x, above)

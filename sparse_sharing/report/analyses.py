@@ -78,9 +78,9 @@ def control_table(
     for column in ("density", "parameters"):
         table[column] = by_label[column].mean().reindex(table.index)
     sparse, by_seed = label(Key("sparse", level=at)), mean_score(r).unstack("label")
-    if sparse in by_seed:
-        gap = by_seed.sub(by_seed[sparse], axis=0).mean().reindex(table.index)
-        table["Δ to sparse"] = gap.where(table.index != sparse)
+    own = by_seed.reindex(columns=[sparse])[sparse]  # nan, if there is none
+    gap = by_seed.sub(own, axis=0).mean().reindex(table.index)
+    table["Δ to sparse"] = gap.where(table.index != sparse)
     formats: dict[str, Any] = dict.fromkeys(table.columns, "{:.2f}")
     formats.update({"density": "{:.4f}", "parameters": "{:,.0f}", "Δ to sparse": points})
     shown = scores(r)[scores(r)["label"].isin(table.index)]

@@ -56,7 +56,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 _UMASK = os.umask(0o022)  # the only way to ask is to set it
-os.umask(_UMASK)
+_ = os.umask(_UMASK)
 
 # %% ../nbs/method/18_files.ipynb #47bbdb3c
 class Damaged(ValueError):

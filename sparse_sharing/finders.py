@@ -204,7 +204,7 @@ def agreed(
 # %% ../nbs/method/05_finders.ipynb #c6ba6a23
 METHODS: dict[str, tuple[Scorer, float | None]] = {  # its score, and its pace; None: all at once
     "imp": (magnitude, ALPHA),
-    "one_shot": (magnitude, None),
+    "one_round": (magnitude, None),
     "snip": (sensitivity, None),
     "l0": (gates, None),
     "random": (chance, None),
@@ -280,7 +280,7 @@ def find_masks(
     model: HardSharing,  # holds the weights to start from, after warmup; left as it is
     tasks: Sequence[Task],  # whose masks to find: each is a task of the model
     method: str
-    | Scorer = "imp",  # `imp`, `one_shot`, `snip`, `l0`, `random`, `unanimous`, or your own: a score for each weight, in its shape
+    | Scorer = "imp",  # `imp`, `one_round`, `snip`, `l0`, `random`, `unanimous`, or your own: a score for each weight, in its shape
     *,
     density: float | Mapping[str, float],  # share of the weights to keep, for all tasks or by task
     within: Mask | None = None,  # search among these weights only; None: all that are prunable

@@ -37,31 +37,6 @@ def task_gradients(
         }
     return gradients
 
-# %% ../nbs/method/08_joint.ipynb #08proc01
-def _average(
-    model: Sharing,
-    gradients: Mapping[str, dict[Tensor, Tensor]],  # changed
-    group: Any,  # of processes
-) -> None:
-    "The mean of each gradient over processes. One that only some of them have is 0 in the others."
-    size = torch.distributed.get_world_size(group)
-    places = [(task, p) for task in gradients for p in model.trainable(task) if p.requires_grad]
-    kinds = torch.zeros(len(places), dtype=torch.long, device=places[0][1].device)
-    for i, (task, p) in enumerate(places):
-        if p in gradients[task]:
-            kinds[i] = 2 if gradients[task][p].is_sparse else 1
-    torch.distributed.all_reduce(kinds, torch.distributed.ReduceOp.MAX, group)
-    before = {task: dict(found) for task, found in gradients.items()}
-    for found in gradients.values():
-        found.clear()
-    for (task, p), kind in zip(places, kinds.tolist(), strict=True):
-        if kind:
-            grad = before[task].get(p, torch.zeros_like(p))
-            grad = grad.to_sparse(1) if kind == 2 and not grad.is_sparse else grad
-            grad = (grad.coalesce() if kind == 2 else grad.contiguous()) / size
-            torch.distributed.all_reduce(grad, group=group)
-            gradients[task][p] = grad
-
 # %% ../nbs/method/08_joint.ipynb #ebd7b335
 Combiner = Callable[[Tensor], Tensor]  # (tasks, shared weights) -> (shared weights,)
 
@@ -171,3 +146,28 @@ def pcgrad(
             if k != i and against < 0:
                 projected[i] -= against / gradients[k].square().sum() * gradients[k]
     return projected.sum(0)
+
+# %% ../nbs/method/08_joint.ipynb #08proc01
+def _average(
+    model: Sharing,
+    gradients: Mapping[str, dict[Tensor, Tensor]],  # changed
+    group: Any,  # of processes
+) -> None:
+    "The mean of each gradient over processes. One that only some of them have is 0 in the others."
+    size = torch.distributed.get_world_size(group)
+    places = [(task, p) for task in gradients for p in model.trainable(task) if p.requires_grad]
+    kinds = torch.zeros(len(places), dtype=torch.long, device=places[0][1].device)
+    for i, (task, p) in enumerate(places):
+        if p in gradients[task]:
+            kinds[i] = 2 if gradients[task][p].is_sparse else 1
+    torch.distributed.all_reduce(kinds, torch.distributed.ReduceOp.MAX, group)
+    before = {task: dict(found) for task, found in gradients.items()}
+    for found in gradients.values():
+        found.clear()
+    for (task, p), kind in zip(places, kinds.tolist(), strict=True):
+        if kind:
+            grad = before[task].get(p, torch.zeros_like(p))
+            grad = grad.to_sparse(1) if kind == 2 and not grad.is_sparse else grad
+            grad = (grad.coalesce() if kind == 2 else grad.contiguous()) / size
+            torch.distributed.all_reduce(grad, group=group)
+            gradients[task][p] = grad

@@ -223,7 +223,7 @@ def test_a_loss_of_another_model_is_refused():
     task = Task(
         "a", [x], lambda model, batch: network(batch, task="a").mean(), lambda model: 0.0, 16
     )
-    for finder in ("imp", "one_shot"):
+    for finder in ("imp", "one_round"):
         with pytest.raises(
             ValueError, match="'a' gives the model no gradient: let it call the model"
         ):

@@ -30,7 +30,7 @@ from sparse_sharing.training import Task
 
 each_method = pytest.mark.parametrize("method", [*METHODS, "unanimous"])
 each_encoder = pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
-QUICK = {name: dict(epochs=1) for name in ("imp", "one_shot", "l0")}
+QUICK = {name: dict(epochs=1) for name in ("imp", "one_round", "l0")}
 QUICK["imp"] |= dict(alpha=0.4)
 properties = settings(deadline=None, max_examples=60)
 each_control = pytest.mark.parametrize("control", [random_like, shuffled])
@@ -81,7 +81,7 @@ class TestFindMasks:
             results.append(found(mlp, method, seed=4)[1])
         assert results[0] == results[1]
 
-    @pytest.mark.parametrize("method", ["one_shot", "snip", "l0", "random"])
+    @pytest.mark.parametrize("method", ["one_round", "snip", "l0", "random"])
     def test_another_seed_is_another_search(self, method):
         "Two may end alike, where rounding goes another way; four do not."
         first, *others = (found(mlp, method, seed=seed)[1] for seed in range(4, 8))
@@ -142,8 +142,8 @@ class TestFindMasks:
         sparse = SparseSharing(model.encoder, model.heads, masks)
         options = dict(density=0.4, epochs=1)
         tasks = [any_task("a", inputs)]
-        assert find_masks(sparse, tasks, "one_shot", **options) == find_masks(
-            model, tasks, "one_shot", **options
+        assert find_masks(sparse, tasks, "one_round", **options) == find_masks(
+            model, tasks, "one_round", **options
         )
 
     def test_buffers_of_the_model_stay(self):
@@ -163,7 +163,7 @@ class TestFindMasks:
     def test_what_does_not_fit_is_named(self):
         model, inputs = hard(mlp)
         tasks = [any_task(t, inputs) for t in "ab"]
-        with pytest.raises(ValueError, match="no method 'magic': take imp, one_shot"):
+        with pytest.raises(ValueError, match="no method 'magic': take imp, one_round"):
             find_masks(model, tasks, "magic", density=0.5)
         with pytest.raises(ValueError, match=r"\['a', 'c'\], heads \['a', 'b'\]"):
             find_masks(model, [tasks[0], replace(tasks[1], name="c")], "snip", density=0.5)
@@ -183,7 +183,7 @@ class TestFindMasks:
         with pytest.raises(ValueError, match="one mask for all tasks: give one density"):
             find_masks(model, tasks, "unanimous", density={"a": 0.5, "b": 0.4})
         with pytest.raises(TypeError, match="epochz"):
-            find_masks(model, tasks, "one_shot", density=0.5, epochz=3)
+            find_masks(model, tasks, "one_round", density=0.5, epochz=3)
         few = Mask.random(model.encoder, 0.25, torch.Generator())
         with pytest.raises(ValueError, match="only 0.2500 of the weights"):
             find_masks(model, tasks, "snip", density=0.3, within=few)

@@ -181,6 +181,10 @@ def check_way(
                 f"{type(model).__name__} has a {name!r} of its own, and an export calls encoder and head without it: put what it "
                 "does into the encoder or into the heads"
             )
+    if compiled := [name for name, m in model.named_modules() if hasattr(m, "_orig_mod")]:
+        raise TypeError(
+            f"{compiled[0]!r} is what `torch.compile` gave: make the model of the module itself, and compile by `encoder.compile()`"
+        )
     if "forward" in vars(model) or model._forward_hooks or model._forward_pre_hooks:
         raise TypeError(
             "the model has a hook, or a `forward` put upon it, and an export calls encoder and head without it: put it upon "

@@ -24,6 +24,7 @@ from .pruning import ALPHA, alone, prune, target, train_alone
 from .sharing import HardSharing, Sharing
 from .tasks import Task, derive_seed, one_pass
 from .training import fit, training_mode
+from .views import called_again
 
 # %% ../nbs/method/05_finders.ipynb #cad32b2b
 Scores = dict[
@@ -107,6 +108,15 @@ def open_probability(
     return (location - BETA * math.log(-GAMMA / ZETA)).sigmoid()
 
 # %% ../nbs/method/05_finders.ipynb #1f0cf349
+def _refuse_again(module: nn.Module, inputs: Any) -> None:
+    "Raises `RuntimeError` if a backward pass calls a module again, which would read its weights without their gates."
+    if called_again():
+        raise RuntimeError(
+            f"a {type(module).__name__} is called again in a backward pass, as a checkpoint does, where gates do not count: "
+            "find masks by `l0` with checkpoints turned off"
+        )
+
+
 class _Gated(nn.Module):
     "An encoder with a gate in front of each weight that a mask keeps; the other weights are absent."
 
@@ -118,6 +128,8 @@ class _Gated(nn.Module):
             weight = encoder.get_parameter(name)
             self.register_parameter(f"gate{i}", nn.Parameter(torch.full_like(weight, 2.0)))
             self.register_buffer(f"kept{i}", kept.to(weight), persistent=False)
+        for module in encoder.modules():
+            module.register_forward_pre_hook(_refuse_again)
 
     def locations(self) -> dict[str, nn.Parameter]:
         "What is learnt of each weight's gate."
@@ -181,7 +193,9 @@ def chance(
 ) -> Scores:
     "A random number from 0 to 1 for each weight."
     draw = torch.Generator().manual_seed(derive_seed(seed, "chance", task.name))
-    return {n: torch.rand(m.shape, generator=draw).to(m.device) for n, m in mask.items()}
+    return {
+        n: torch.rand(m.shape, generator=draw, device="cpu").to(m.device) for n, m in mask.items()
+    }
 
 # %% ../nbs/method/05_finders.ipynb #1b7afaa5
 def agreed(
@@ -337,8 +351,12 @@ def random_like(
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, kept in mask.items():
-        drawn = torch.zeros(kept.numel(), dtype=torch.bool)
-        drawn[torch.randperm(kept.numel(), generator=generator)[: int(kept.sum())]] = True
+        drawn = torch.zeros(kept.numel(), dtype=torch.bool, device="cpu")
+        drawn[
+            torch.randperm(kept.numel(), generator=generator, device=generator.device)[
+                : int(kept.sum())
+            ]
+        ] = True
         tensors[name] = drawn.view(kept.shape).to(kept.device)
     return Mask(tensors)
 
@@ -351,6 +369,8 @@ def shuffled(
     tensors = {}
     for name, kept in mask.items():
         own = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
-        order = torch.randperm(kept.numel(), generator=torch.Generator().manual_seed(own))
+        order = torch.randperm(
+            kept.numel(), generator=torch.Generator().manual_seed(own), device="cpu"
+        )
         tensors[name] = kept.flatten()[order.to(kept.device)].view(kept.shape)
     return Mask(tensors)

@@ -294,7 +294,7 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.task, self.whole, self.masked, self.left = task, whole, masked, left
         self.encoder, self.own, self.graph = encoder, own, graph
-        self.training = encoder.training
+        self.training, self.looked = encoder.training, False
 
     def begin(
         self,
@@ -316,10 +316,13 @@ class Watch(TorchDispatchMode):
         del self.writes  # and with it what was shown, whose memory the next call takes
         if error[0] is None:
             writes.check()
+            if self.looked:
+                self.done(())  # every operation was looked at, whatever comes out
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        self.looked = True
         for tensor in tensors((args, kwargs or {})):
             if id(tensor) in self.whole and not MAKES.search(str(func)):
                 raise self._past(tensor)

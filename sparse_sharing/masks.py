@@ -183,7 +183,7 @@ class MaskMakers(MaskAlgebra):
             raise ValueError(f"density is a share from 0 to 1, not {density}")
         dense = cls.ones(module, names)
         order = torch.randperm(dense.size, generator=generator, device=generator.device).cpu()
-        drawn = torch.zeros(dense.size, dtype=torch.bool)
+        drawn = torch.zeros(dense.size, dtype=torch.bool, device="cpu")
         drawn[order[: round(density * dense.size)]] = True
         tensors = dense._tensors
         parts = drawn.split([tensor.numel() for tensor in tensors.values()])

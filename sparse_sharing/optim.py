@@ -8,6 +8,7 @@ __all__ = ['move', 'processes_of', 'reach_of', 'SubnetSGD', 'subnet_step', 'clip
 # %% ../nbs/method/02_optim.ipynb #80d62b9e
 import inspect
 import zlib
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -321,7 +322,7 @@ def _step_inside(optimizer: Optimizer, model: Sharing, reach: dict[Tensor, Tenso
     for p in strangers:
         p.grad = None
     held = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    copies = cache(lambda: set().union(*map(begun_as_weight, optimizers)))
+    copies = cache(lambda: dict(ChainMap(*map(begun_as_weight, optimizers))))
     partial = [
         Outside(optimizer.state[p], p, bits, copies)
         for p in held
@@ -359,7 +360,7 @@ def clip_gradients(
     model: nn.Module | Iterable[nn.Parameter],  # the model, or its parameters, with gradients
     largest: float,  # what the norm of all gradients together may be
 ) -> float:  # what it was
-    "Scale the gradients down to a norm. It sees those of the step's subnet and head alone: there are no others."
+    "Scale the gradients down to a norm. It sees what has a gradient: what the step may move, and, after a loss with a penalty on whole weights, the rest of them."
     grads = list(_numbers(model))
     if not grads:
         return 0.0

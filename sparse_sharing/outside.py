@@ -6,10 +6,10 @@
 __all__ = ['Outside', 'hidden', 'wrapped', 'begun_as_weight']
 
 # %% ../nbs/method/23_outside.ipynb #22outs03
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class Outside:
         state: dict[str, Any],  # the optimiser's, of this weight
         weight: Tensor,  # a parameter with a gradient
         bits: Tensor,  # of the subnet's mask
-        copies: Callable[[], set[str]] = set,  # tells which states begin as a copy of the weight
+        copies: Callable[[], Mapping[str, bool]] = dict,  # state -> whether it begins as the weight
     ):
         self.state, self.weight, self.bits, self.grad = state, weight, bits, weight.grad
         self.copies = copies
@@ -68,13 +68,21 @@ class Outside:
         for value in self._tensors().values():
             keep_bits(value, self._bits(value), value)
 
+    def _near_weight(self, value: Tensor) -> bool:
+        "Whether a new state has about the numbers inside that the weight had before the step."
+        kept = self.bits != 0
+        weight = self.before[""][kept]
+        return bool((value[kept].to(weight) - weight).norm() < 0.1 * weight.norm())
+
     def put_back(self) -> None:
         "Let everything outside be as it was."
         if self.before:
             self.weight.grad = self.grad
-            new = self._tensors().keys() - self.before.keys()
-            for key in new & self.copies() if new else ():
-                self.before[key] = self.before[""]
+            new = {k: v for k, v in self._tensors().items() if k not in self.before}
+            copies = self.copies() if new else {}
+            for key, value in new.items():
+                if copies[key] if key in copies else self._near_weight(value):
+                    self.before[key] = self.before[""]
         for key, value in self._tensors().items():
             if key in self.before:
                 bits = self._bits(value)
@@ -150,25 +158,43 @@ def wrapped(
     return found
 
 # %% ../nbs/method/23_outside.ipynb #22outs16
+def _like(
+    optimizer: Optimizer,  # stays as it is, with all that it holds
+    group: dict[str, Any],  # one of its groups
+    weight: nn.Parameter,  # in the place of the group's parameters
+) -> Optimizer:
+    "An optimiser of the same kind, for one weight alone."
+    kind = type(optimizer)
+    probe = kind.__new__(kind)
+    for name, value in vars(optimizer).items():
+        if name.endswith("_hooks"):
+            vars(probe)[name] = OrderedDict()
+        elif name not in ("state", "param_groups", "step"):  # a scheduler puts its own `step` there
+            vars(probe)[name] = deepcopy(value)
+    probe.state = defaultdict(dict)
+    still = {"weight_decay": 0} if "weight_decay" in group else {}
+    probe.param_groups = [group | still | {"params": [weight]}]
+    return probe
+
+
 def begun_as_weight(
     optimizer: Optimizer,  # any; stays as it is
-) -> set[str]:  # names of states
-    "States that begin as a copy of the weight. None, if the optimiser cannot be tried without its parameters."
-    names: set[str] = set()
+) -> dict[str, bool]:  # state -> whether it begins as a copy of the weight
+    "How states begin, as far as a first step without a gradient shows it. Empty, if there can be none."
+    begins: dict[str, bool] = {}
     if "param_groups" not in vars(optimizer):  # a wrapper that passes on what it wraps
-        return names
+        return begins
     for group in (group for group in optimizer.param_groups if group["params"]):
         weight = nn.Parameter(group["params"][0].detach().new_full((2, 2), 0.75))
         begun, weight.grad = weight.detach().clone(), torch.zeros_like(weight)
-        still = {"weight_decay": 0} if "weight_decay" in group else {}
         try:
-            probe = copy(optimizer)
-            probe.state = defaultdict(dict)
-            probe.param_groups = [group | still | {"params": [weight]}]
-            probe.step()
+            probe = _like(optimizer, group, weight)
+            type(probe).step(probe)
             states = dict(probe.state[weight])
         except Exception:  # whatever a stranger's optimiser may miss
             continue
-        like = {n: v for n, v in states.items() if isinstance(v, Tensor) and v.shape == begun.shape}
-        names |= {n for n, v in like.items() if torch.allclose(v.to(begun), begun, rtol=0.1)}
-    return names
+        for name, value in states.items():
+            if isinstance(value, Tensor) and value.shape == begun.shape:
+                near = torch.allclose(value.to(begun), begun, rtol=0.1)
+                begins[name] = begins.get(name, False) or near
+    return begins

@@ -1,9 +1,14 @@
 "What once went wrong without a word in ordinary code: interrupted steps, modules that act on their mode, parameters beside a model."
 
+import gc
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sparse_sharing import (
     HardSharing,
@@ -17,6 +22,7 @@ from sparse_sharing import (
     joint_step,
     subnet_step,
 )
+from sparse_sharing.finders import shuffled
 
 
 def halves(encoder, tasks="ab", **options):
@@ -536,3 +542,174 @@ def test_a_function_of_batches_may_draw_from_wherever_it_likes(tmp_path):
     torch.manual_seed(7)
     stopped = train(3, checkpoint=tmp_path / "run", keep="last")
     assert torch.equal(stopped, train(3, keep="last"))
+
+
+class Kept(torch.optim.Optimizer):
+    "Goes half way back to a copy of the weights that it makes in some step; its numbers are plain attributes."
+
+    def __init__(self, parameters, begin):
+        self.share, self.begin, self.steps = 0.5, begin, 0
+        super().__init__(parameters, {"lr": 0.01})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.steps += 1
+        for p in (p for g in self.param_groups for p in g["params"] if p.grad is not None):
+            state = self.state[p]
+            if self.steps >= self.begin and not state:
+                state["slow"] = p.clone()
+            p.add_(p.grad, alpha=-0.01)
+            if state:
+                p.copy_(state["slow"].lerp_(p, self.share))
+
+
+@pytest.mark.parametrize("begin", [1, 3])
+def test_a_copy_of_the_weights_in_an_optimiser_of_ones_own(begin):
+    "Its steps without gradients leave weights where they are, whoever takes them."
+    net = nn.Linear(6, 8)
+    model = SparseSharing(
+        net,
+        {t: nn.Identity() for t in "ab"},
+        {t: Mask.random(net, 0.5, seeded(i)) for i, t in enumerate("ab")},
+    )
+    optimizer, before = Kept(model.parameters(), begin), net.weight.detach().clone()
+    for task in "aaabbb":
+        optimizer.zero_grad()
+        (0 * model(torch.ones(2, 6), task=task).sum()).backward()
+        subnet_step(optimizer, model, task)
+    assert torch.allclose(net.weight, before)
+    outside = ~model.masks["a"]["weight"]
+    assert torch.allclose(optimizer.state[net.weight]["slow"][outside], before[outside])
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+class Again(nn.Module):
+    "Computes its layer once more in the backward pass."
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.layer, self.reentrant = nn.Linear(4, 4), reentrant
+
+    def forward(self, x):
+        x = x.requires_grad_() if self.reentrant else x
+        return checkpoint(self.layer, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gates_are_not_learnt_through_a_checkpoint(reentrant):
+    model = HardSharing(Again(reentrant), {"a": nn.Linear(4, 2)})
+    task = Task(
+        "a",
+        batches=lambda rng: [torch.ones(2, 4)] * 2,
+        loss=lambda model, x: model(x.clone(), task="a").square().sum(),
+        score=lambda model: 0.0,
+        size=4,
+    )
+    with pytest.raises(RuntimeError, match="with checkpoints turned off"):
+        find_masks(model, [task], "l0", density=0.5, epochs=1)
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_the_library_can_be_imported_where_no_gradients_are(mode):
+    code = f"import torch\nwith torch.{mode}():\n    import sparse_sharing"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_gradients_that_are_written_down_later():
+    class Conjugate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 3, dtype=torch.complex64))
+
+        def forward(self, x):
+            return x @ self.weight.mH
+
+    net = Conjugate()
+    mask = Mask.random(net, 0.5, seeded(0))
+    model = SparseSharing(net, {"a": nn.Identity()}, {"a": mask})
+    x = torch.randn(2, 3, dtype=torch.complex64)
+    model(x, task="a").abs().sum().backward()
+    got, net.weight.grad = net.weight.grad, None
+    kept = (net.weight * mask["weight"]).mH
+    (x @ kept).abs().sum().backward()
+    assert torch.allclose(got, net.weight.grad * mask["weight"])
+
+
+def test_an_encoding_that_nobody_can_look_into_is_made_for_each_task():
+    class Data:
+        def __init__(self, x):
+            self.x = x
+
+    class Wrapping(nn.Linear):
+        def forward(self, x):
+            return Data(super().forward(x))
+
+    class Changing(nn.Linear):
+        def forward(self, data):
+            data.x = super().forward(data.x)
+            return data.x
+
+    model = HardSharing(Wrapping(3, 4), {t: Changing(4, 4) for t in "abc"}).eval()
+    x = torch.randn(2, 3)
+    together = model(x, tasks=["a", "b", "c"])
+    assert all(torch.equal(together[t], model(x, task=t)) for t in "abc")
+
+
+def test_views_that_are_left_in_another_order():
+    model = halves(deep())
+    one, other = model.view("a"), model.view("b")
+    one.__enter__()
+    other.__enter__()
+    with pytest.raises(RuntimeError, match="one that was entered later"):
+        one.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="one that was entered later"):
+        other.__exit__(None, None, None)
+    whole = model.encoder(torch.ones(1, 8))
+    with model.view("a"):
+        assert not torch.equal(model.encoder(torch.ones(1, 8)), whole)
+    assert torch.equal(model.encoder(torch.ones(1, 8)), whole)
+
+
+def test_a_view_without_a_call_of_the_model_is_looked_at_once():
+    "As of a network that is called by `generate`."
+    model = halves(deep()).eval()
+    with torch.no_grad():
+        with model.view("a"):
+            pass  # nothing was looked at
+        assert model.view("a").watch is not None
+        with model.view("a"):
+            model.encoder(torch.ones(1, 8))
+        assert model.view("a").watch is None
+
+
+def test_rooms_go_with_their_weight():
+    net = nn.Linear(80, 80)
+    model = SparseSharing(net, {"a": nn.Identity()}, {"a": Mask.ones(net, ["weight"])}).eval()
+    with torch.no_grad():
+        for _ in range(5):
+            fresh = {"encoder.weight": nn.Parameter(torch.randn(80, 80))}
+            torch.func.functional_call(model, fresh, (torch.ones(2, 80),), {"task": "a"})
+        model(torch.ones(2, 80), task="a")
+    del fresh
+    gc.collect()
+    assert len(model._rooms._here.rooms) == 1
+
+
+def test_an_encoder_that_was_compiled_apart_is_not_exported():
+    model = HardSharing(torch.compile(nn.Linear(2, 2)), {"a": nn.Identity()})
+    with pytest.raises(
+        TypeError, match=r"'encoder' is what `torch.compile` gave.*encoder\.compile"
+    ):
+        model.export("a")
+
+
+def test_masks_are_drawn_where_their_generator_is():
+    net = nn.Linear(4, 4)
+    right = Mask.random(net, 0.5, seeded(0))
+    with torch.device("meta"):
+        drawn = Mask.random(net, 0.5, seeded(0))
+        again = shuffled(right, 1)
+    assert drawn == right and again.kept == right.kept

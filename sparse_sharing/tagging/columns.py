@@ -201,7 +201,7 @@ def _single(table: Table, layer: str, said: bool) -> list[tuple[str, ...]]:
     if near and not said:
         warnings.warn(
             f"{table.path}:{table.lines[tags.index(near.tag)]}: {layer} tags such as {near.tag} are taken "
-            f"for single tags, and scored by accuracy. If they mark spans, {near.amiss}. {near.cure}, "
+            f"for single tags, and scored by accuracy. If it marks a span, {near.amiss}. {near.cure}, "
             f"and declare schemes {layer}=bioes; if each stands for itself, say {layer}=none.",
             stacklevel=2,
         )

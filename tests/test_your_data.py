@@ -43,7 +43,7 @@ def test_it_runs_on_declared_columns_and_leaves_a_tagger(tmp_path):
             columns="word kind who",
             schemes="who=bioes",
             comments="#",
-            tasks="who kind",
+            tasks="who,kind",
             head="crf",
             results_dir=str(tmp_path / "results"),
         ),  # fmt: skip

@@ -132,7 +132,7 @@ class Parameters:
     systems: str = ""  # of a comparison: names with blanks between them; empty: the paper's
     columns: str = ""  # what the columns of one's own files hold; empty: a corpus of the paper
     schemes: str = ""  # the scheme of each of their layers of spans, as in `ner=bioes`
-    tasks: str = ""  # layers to learn, with blanks between them; empty: the experiment's, or all
+    tasks: str = ""  # layers to learn, with blanks or commas; empty: the experiment's, or all
     comments: str = ""  # what a comment line of the files begins with
     delimiter: str = ""  # tab, space or one character; empty: what the files show
     splits: str = ""  # which file is train, dev and test; empty: their names tell
@@ -167,9 +167,9 @@ class Described(Parameters):
         design = DESIGNS[self.name]
         if self.relatedness is not None:
             return replace(design, tasks=("ner", "aux"), auxiliary="aux")
-        tasks = tuple(self.tasks.split())
+        tasks = tuple(self.tasks.replace(",", " ").split())
         if self.columns and not tasks:
-            tasks = layout(self.columns).layers
+            tasks = named_tasks(self.columns) or layout(self.columns).layers
         return replace(design, tasks=tasks) if tasks else design
 
     @property
@@ -257,8 +257,6 @@ def _check_systems(experiment: "Experiment") -> None:
 def _check_names(experiment: "Experiment") -> None:
     "What is said of a task or a layer has to be said of one that there is."
     tasks = experiment.design.tasks
-    if "," in experiment.tasks:
-        raise ValueError(f"tasks is {experiment.tasks!r}: put blanks between the names")
     if twice := next((task for task in tasks if tasks.count(task) > 1), ""):
         raise ValueError(f"tasks has {twice} more than once: name each task once")
     if experiment.design.separate:
@@ -287,7 +285,8 @@ def _check_own(experiment: "Experiment") -> None:
         )
     if not experiment.columns:
         return
-    if experiment.design.separate and not experiment.tasks:
+    named = experiment.tasks or named_tasks(experiment.columns)
+    if experiment.design.separate and not named:
         raise ValueError("tasks says which sub-folders of data_dir to read: give it beside columns")
     _check_names(experiment)
     for task in experiment.design.tasks:

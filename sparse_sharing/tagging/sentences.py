@@ -8,6 +8,7 @@ __all__ = ['SPANS', 'FormatError', 'Sentence', 'Unseen', 'CorpusData', 'Corpus']
 # %% ../../nbs/tagging/01_sentences.ipynb #7d0e7e9c
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,6 +125,20 @@ def _unseen(corpus: CorpusData) -> Iterable[Unseen]:
             yield Unseen(split, layer, tag, words[layer, tag], number)
 
 
+def _partial(corpus: CorpusData) -> dict[str, str]:
+    "Layers that only some training sentences have, and what is to be said of each."
+    there = Counter(layer for s in corpus.train for layer in s.tags)
+    said = {}
+    for layer in there:
+        if there[layer] < len(corpus.train):
+            first = next(n for n, s in enumerate(corpus.train, 1) if layer not in s.tags)
+            said[layer] = (
+                f"sentence {first} of train has no {layer} tags, which others have: tag all "
+                "of training, or leave out what is not tagged"
+            )
+    return said
+
+
 def _check_layers(corpus: CorpusData, split: str, sentences: list[Sentence]) -> None:
     "Raise `FormatError` for a sentence without one of the corpus's layers."
     for number, s in enumerate(sentences, 1):
@@ -166,9 +181,9 @@ class Corpus(CorpusData):
     ) -> "Corpus":  # itself, if it has no others
         "The corpus with these layers alone. Raises `ValueError` if it lacks one."
         if lack := [layer for layer in layers if layer not in self.layers]:
-            raise ValueError(
-                f"{self.name} has no layer {lack[0]}: it has {', '.join(self.layers) or 'none'}"
-            )
+            others = f"it has {', '.join(self.layers) or 'none'}"
+            what = _partial(self).get(lack[0], others)
+            raise ValueError(f"{self.name} has no layer {lack[0]}: {what}")
         if set(layers) == set(self.layers):
             return self
         splits = []
@@ -214,8 +229,11 @@ class Corpus(CorpusData):
     def check_tags(self) -> None:
         """Raise `FormatError`, naming split, layer and sentence, for tags that cannot be learnt.
 
-        Every sentence has every layer, and the tags of a layer follow its scheme.
+        Every sentence has every layer, and the tags of a layer follow its scheme. Warns of a layer
+        that only some training sentences have: it is none of the corpus's.
         """
+        for layer, what in _partial(self).items():
+            warnings.warn(f"{self.name}: {layer} cannot be learnt: {what}", stacklevel=3)
         for split, sentences in self.splits.items():
             _check_layers(self, split, sentences)
             for layer in self.layers:

@@ -153,7 +153,6 @@ def test_a_run_on_one_s_own_files_can_be_compared_with_the_code_at_hand(here, mo
 @pytest.mark.parametrize(
     "more, message",
     [
-        (dict(tasks="pos,ner"), "put blanks between the names"),
         (dict(tasks="pos pos"), "tasks has pos more than once"),
         (dict(tasks="pos ner", columns="pos: word pos; nre: word ner"), "columns speaks of nre"),
         (dict(tasks="pos ner", columns="pos: word pos"), "columns says nothing of ner"),
@@ -168,6 +167,16 @@ def test_what_is_said_of_a_task_that_there_is_not(here, more, message):
     given = dict(columns="pos: word pos; ner: word ner") | more
     with pytest.raises(ValueError, match=message):
         Experiment("exp3", data_dir=str(here), **given)
+
+
+def test_tasks_with_files_of_their_own_are_named_by_the_columns(here):
+    given = dict(columns="pos: word pos; ner: word _ ner", schemes="ner=bioes", comments="#")
+    for task, layers in (("pos", ("pos",)), ("ner", ("chunk", "ner"))):
+        write(here / task, layers)
+    named = Experiment("exp3", data_dir=str(here), **given)
+    said = Experiment("exp3", data_dir=str(here), tasks="pos,ner", **given)
+    assert named.design.tasks == said.design.tasks == ("pos", "ner")
+    assert named.source == said.source and set(named.read().splits) == {"pos", "ner"}
 
 
 def test_schemes_of_a_layer_that_another_task_s_files_have(here):

@@ -1,13 +1,15 @@
 "Column files and their errors: what is read, and what is refused with file, line and cure."
 
 import time
+import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_schemes import EACH, KINDS, encode, segments, touching
 
-from sparse_sharing.tagging.columns import SLIPS, problems, read_conll
+from sparse_sharing.tagging.columns import LONG, SLIPS, problems, read_conll
 from sparse_sharing.tagging.lines import files_in, layout
 from sparse_sharing.tagging.sentences import FormatError, Sentence
 
@@ -208,6 +210,93 @@ def test_missing_file(here):
     with pytest.raises(FileNotFoundError) as e:
         read_conll("nowhere")
     assert str(e.value) == "nowhere: no such file or folder. Check the path."
+
+
+# --- what is read, and told
+
+
+def told(text, columns="word x", schemes="", **more):
+    "What is warned of in a file `x` with this text."
+    Path("x").write_text(text, encoding="utf-8")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_conll("x", columns, schemes, **more)
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize(
+    "text, sign, cure",
+    [
+        ("big B\ncat I\nsat O\n", "B", "Append one to every letter, as in B-TERM"),
+        ("sat O\nAda B_PER\nMoss I_PER\n", "B_PER", "Write B-PER"),
+        ("Ada b-per\nMoss _\n", "b-per", "Write B-per"),
+        ("Ada PER-B\n", "PER-B", "Write B-PER"),
+    ],
+)
+def test_letters_that_nobody_declared_are_told(here, text, sign, cure):
+    (*_, warning) = told(text)
+    assert f"x tags such as {sign} are taken for single tags, and scored by accuracy" in warning
+    assert cure in warning and "say x=none" in warning
+    assert told(text, schemes="x=none") == []
+
+
+@pytest.mark.parametrize("tags", ["NN VB I", "S V O", "I O", "E S", "PER LOC O", "_x B_ C"])
+def test_tags_that_mark_no_spans_are_not_told(here, tags):
+    assert told("".join(f"a {tag}\n" for tag in tags.split())) == []
+
+
+@pytest.mark.parametrize("mark", ["_", "-"])
+def test_a_missing_tag_is_told_in_every_kind_of_layer(here, mark):
+    text = f"Ada PER\nfell O\nBo {mark}\n"
+    (warning,) = told(text)
+    assert warning.startswith(
+        f"x:3: 1 of 3 x tags are {mark}, which is learnt as a tag. If it says"
+    )
+    (warning,) = told(text, schemes="x=io>bioes")
+    assert warning.startswith(f"x:3: 1 of 3 x tags are {mark}, which is learnt as a type of spans.")
+    assert warning.endswith("if it stands for words outside, write O.")
+
+
+def test_bare_types_without_a_word_outside_are_told(here):
+    (warning,) = told("Ada PER\nfell 0\n", schemes="x=io>bioes")
+    assert (
+        warning == "x:1: no x tag is O, so that each word is in a span. Write O for words outside."
+    )
+    assert told("Ada PER\nfell O\n", schemes="x=io>bioes") == []
+
+
+def test_a_file_that_is_one_sentence_is_told(here):
+    assert told("a X\n\n" + "a X\n" * LONG) == []
+    (warning,) = told("a X\n\n" + "a X\n" * (LONG + 1))
+    assert warning.startswith("x:3: a sentence of 1,001 words begins here. An empty line ends a")
+
+
+def test_comments_that_were_read_as_words_are_declared_either_way(here):
+    text = "# s1\na X\n\n# s2\na X\n"
+    with pytest.raises(FormatError, match="^x:1: 2 of 2 sentences begin with the word #, as comm"):
+        told(text)
+    assert told(text, comments="#") == [] == told(text, comments="none")
+    assert read_conll("x", "word x", comments="#")[1].words == ("a",)
+    assert told("# X\na X\n\na X\n") == []  # the sign of a pound
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_quotation_marks_of_a_table_are_refused(here, mark):
+    (here / "x").write_text(f'a{mark}N\n"b"{mark}"N"\n')
+    with pytest.raises(FormatError, match='^x:2: "b" begins with a quotation mark, which would st'):
+        read_conll("x", "word x", delimiter=mark)
+    (here / "x").write_text(f'"{mark}N\na"{mark}N\n')
+    assert read_conll("x", "word x", delimiter=mark)[0].words == ('"', 'a"')
+    (here / "x").write_text('"b"\tN\n')
+    assert read_conll("x", "word x")[0].words == ('"b"',)
+
+
+def test_utf_16_is_read_where_it_is_named(here):
+    (here / "x").write_text("é O\n", encoding="utf-16")
+    for name in ("utf-16", "UTF16", "utf_16"):
+        assert read_conll("x", NER, encoding=name)[0].words == ("é",)
+    with pytest.raises(FormatError, match="^x:1: this is UTF-16. Convert the file with iconv"):
+        read_conll("x", NER, encoding="latin-1")
 
 
 # --- what is refused (each kind of damage is in test_malformed.py)

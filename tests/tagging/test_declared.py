@@ -1,5 +1,6 @@
 "A corpus of one's own: which files are which split, and what is said of those that do not fit."
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,13 @@ def write(folder, text):
 
 @pytest.mark.parametrize(
     "text, columns",
-    [("word\tpos\nAda\tNNP\n", "word pos"), ("1 Token NER\n2 Ada B-PER\n", "_ word ner")],
+    [
+        ("word\tpos\nAda\tNNP\n", "word pos"),
+        ("1 Token NER\n2 Ada B-PER\n", "_ word ner"),
+        ("token\tlabel\nAda\tX\n", "word kind"),
+        ("FORM\tUPOS\nAda\tX\n", "word kind"),
+        ("id word tag lemma\n1 Ada X ada\n", "_ word kind stem"),
+    ],
 )
 def test_a_header_is_no_word(here, text, columns):
     with pytest.raises(FormatError, match=r"train\.txt:1: this looks like a header"):
@@ -215,6 +222,10 @@ def test_a_header_is_no_word(here, text, columns):
 def test_a_word_of_a_header_may_be_a_word(here):
     corpus = read_columns(write(here, "text\tNN\nword\tNN\n"), "word pos")
     assert corpus.train[0].words == ("text", "word")
+    for line in ("text\tNN\ttag\n", "tag\tlabel\tpos\n"):  # one name, or none of the words
+        corpus = read_columns(write(here, line), "word a b")
+        assert len(corpus.train[0].words) == 1
+    assert read_columns(write(here, "Text\nhere\n"), "word").train[0].words == ("Text", "here")
 
 
 def test_words_of_a_treebank_that_has_other_columns(here):
@@ -287,3 +298,48 @@ def test_a_split_that_training_has_is_told(here):
     (here / "test.txt").write_text("\n\n".join(f"other{i} N" for i in range(20)) + "\n")
     with pytest.warns(UserWarning, match="20 of the 20 sentences of dev are in training too"):
         read_columns(here, "word pos")
+
+
+@pytest.mark.parametrize(
+    "split, what",
+    [
+        ("train", "no model can learn one"),
+        ("dev", "F1 is 0 at every epoch, and nothing tells the best"),
+        ("test", "F1 is 0 there, whatever a model does"),
+    ],
+)
+def test_a_split_without_a_span_is_told(here, split, what):
+    for name in ("train", "dev", "test"):
+        (here / f"{name}.txt").write_text(
+            "Ada O X\n" if name == split else "Ada B-PER X\nfell O X\n"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_columns(here, "word ner pos", "ner=bioes")
+    told = [str(w.message) for w in caught if "has no span" in str(w.message)]
+    assert told == [f"{split} has no span of the layer ner: {what}. Give it sentences with some"]
+
+
+def held_out(often):
+    "What is warned of a share, if one sentence is there so many times among a hundred others."
+    words = [f"w{i}" for i in range(100)]
+    (first,) = hold_out([Sentence((word,), {}) for word in words], 0.01)[1]
+    words += first.words * often
+    Path("all.txt").write_text("\n\n".join(f"{word} X" for word in words))
+    Path("test.txt").write_text("other X\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        corpus = read_columns("all.txt", "word x", splits="dev=10% test=test.txt")
+    told = [str(w.message) for w in caught if "was to be" in str(w.message)]
+    return corpus, told
+
+
+def test_a_share_that_comes_out_much_larger_is_told(here):
+    assert held_out(0)[1] == []
+    corpus, (warning,) = held_out(60)
+    held = len(corpus.dev)
+    assert held > 60 and warning.startswith(
+        f"dev was to be 10% of the sentences, and is {held / 160:.0%} of them"
+    )
+    assert "one is there 61 times" in warning
+    assert corpus.dev == hold_out(corpus.train + corpus.dev, 0.1)[1]  # the split is as it was

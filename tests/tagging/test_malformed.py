@@ -10,6 +10,14 @@ from sparse_sharing.tagging.vectors import read_vectors
 
 LAYOUT = "Mend the line, or give the layout in `columns`, where _ skips one."
 RAW = "Text without tags can be tagged, but not learnt from. "
+EMPTY = "Nothing stands after its tab: the tag is empty. "
+NO_TYPE = "it has no type. Append one to every letter, as in B-TERM."
+MISSING = (
+    "If it says that a tag is missing, leave these sentences out; if it stands for words outside, "
+    "write O."
+)
+HEADER = "this looks like a header, and not like a word. Take the line out."
+COMMENTS = "begin with the word #, as comments do. Say comments=#, or none if it is a word."
 TAG = (
     "Write O, or one of B- I- E- S- L- U- and a type, as in B-NP; or declare bare types, as "
     "ner=io>bioes."
@@ -37,7 +45,12 @@ BAD = {
     "empty field at the end": (
         b"a\t\n",
         *("", ""),
-        f"x:1: expected 2 columns (word ner), found 1. {RAW}{LAYOUT}",
+        f"x:1: expected 2 columns (word ner), found 1. {EMPTY}{LAYOUT}",
+    ),
+    "empty field in one line": (
+        b"a\tO\nb\t\n",
+        *("", ""),
+        "x:2: the ner field is empty. Fill it in, or mend the tabs.",
     ),
     "empty field": (
         b"New York\t\tB-LOC\n",
@@ -91,17 +104,53 @@ BAD = {
     "utf-16": (
         "a O\n".encode("utf-16"),
         *("", ""),
-        "x:1: byte 0xff is not UTF-8. Convert the file, for instance with iconv -f latin1 -t "
-        "utf-8, or name its encoding.",
+        "x:1: this is UTF-16. Convert the file with iconv -f utf-16 -t utf-8.",
+    ),
+    "utf-16 with the large end first": (
+        b"\xfe\xff" + "a O\n".encode("utf-16be"),
+        *("", ""),
+        "x:1: this is UTF-16. Convert the file with iconv -f utf-16 -t utf-8.",
     ),
     "prefix": (b"a O\nb X-NP\n", "", "", f"x:2: X-NP is no ner tag. {TAG}"),
-    "letter alone": (b"a O\n\nb O\nc B\n", "", "", f"x:4: B is no ner tag. {TAG}"),
-    "no type": (b"a B-\n", "", "", f"x:1: B- is no ner tag. {TAG}"),
+    "letter alone": (b"a O\n\nb O\nc B\n", "", "", f"x:4: B is no ner tag: {NO_TYPE}"),
+    "no type": (b"a B-\n", "", "", f"x:1: B- is no ner tag: {NO_TYPE}"),
     "typed O": (b"a O-X\n", "", "", f"x:1: O-X is no ner tag. {TAG}"),
-    "lower case": (b"a b-x\n", "", "", f"x:1: b-x is no ner tag. {TAG}"),
+    "lower case": (b"a b-x\n", "", "", "x:1: b-x is no ner tag: its letter is small. Write B-x."),
     "bare types": (b"a PER\nb O\n", "", "", f"x:1: PER is no ner tag. {TAG}"),
     "bare and not": (b"a B-PER\nb LOC\n", "", "", f"x:2: LOC is no ner tag. {TAG}"),
-    "BMES": (b"a B-X\nb M-X\nc E-X\n", "", "", f"x:2: M-X is no ner tag. {TAG}"),
+    "BMES": (
+        b"a B-X\nb M-X\nc E-X\n",
+        *("", ""),
+        "x:2: M-X is no ner tag: no scheme has M. Write I-X.",
+    ),
+    "BMES without types": (
+        b"a S\nb B\nc M\nd E\n",
+        "",
+        "",
+        f"x:1: S is no ner tag: {NO_TYPE[:-7]}S-TERM.",
+    ),
+    "untyped, in IO": (b"a B\nb I\nc O\n", "", "ner=io>bioes", f"x:1: B is no ner tag: {NO_TYPE}"),
+    "untyped, kept in IO": (b"a O\nb B\n", "", "ner=io", f"x:2: B is no ner tag: {NO_TYPE}"),
+    "a low line, in IO": (
+        b"a O\nb B_PER\nc I_PER\n",
+        *("", "ner=io>bioes"),
+        "x:2: B_PER is no ner tag: '_' is no hyphen. Write B-PER.",
+    ),
+    "small letters, in IO": (
+        b"a o\nb b-per\n",
+        *("", "ner=io>bioes"),
+        "x:2: b-per is no ner tag: its letter is small. Write B-per.",
+    ),
+    "the letter behind, in IO": (
+        b"a PER-B\nb PER-I\nc O\n",
+        *("", "ner=io>bioes"),
+        "x:1: PER-B is no ner tag: its letter stands at the end. Write B-PER.",
+    ),
+    "the letter behind": (
+        b"a PER_B\n",
+        *("", ""),
+        "x:1: PER_B is no ner tag: its letter stands at the end. Write B-PER.",
+    ),
     "mixed": (
         b"a I-X\n\nb O\nc B-X\n",
         *("", ""),
@@ -273,13 +322,46 @@ BAD = {
         *("", ""),
         f"x:4: expected 2 columns (word ner), found 1. {RAW}{LAYOUT}",
     ),
-    "a row of headings": (b"word\ttag\na\tO\n", "", "", f"x:1: tag is no ner tag. {TAG}"),
+    "a row of headings": (b"word\ttag\na\tO\n", "", "", f"x:1: {HEADER}"),
+    "a row of headings of a treebank": (
+        b"FORM\tUPOS\nAda\tX\n",
+        "word x",
+        "x=none",
+        f"x:1: {HEADER}",
+    ),
+    "a row of headings after a sign": (
+        b"# token\tlabel\nAda\tX\n",
+        "word x",
+        "x=none",
+        f"x:1: {HEADER}",
+    ),
+    "comments that fit": (
+        b"# s1\nAda X\n\n# s2\nBo X\n\nCy X\n",
+        *("word x", "x=none"),
+        f"x:1: 2 of 3 sentences {COMMENTS}",
+    ),
     "quotation marks": (b'"Ada"\t"B-X"\n', "", "", f'x:1: "B-X" is no ner tag. {TAG}'),
-    "no tag yet": (b"Ada\t_\nfell\tO\n", "", "", f"x:1: _ is no ner tag. {TAG}"),
+    "no tag yet": (b"Ada\t_\nfell\tO\n", "", "", f"x:1: _ is no ner tag. {MISSING}"),
+    "no tag here": (b"Ada\tS-X\nfell\t-\n", "", "", f"x:2: - is no ner tag. {MISSING}"),
+    "dashes alone": (
+        b"Ada\t-\n",
+        *("word x", "x=none"),
+        "x:1: every x tag is -, so this file has no x. Take another column, or skip this one with _.",
+    ),
     "nought for O": (b"Ada 0\n", "", "", f"x:1: 0 is no ner tag. {TAG}"),
     "small o": (b"Ada o\n", "", "", f"x:1: o is no ner tag. {TAG}"),
-    "another dash": ("Ada B–X\n".encode(), "", "", f"x:1: B–X is no ner tag. {TAG}"),
-    "a colon for the hyphen": (b"Ada B:X\n", "", "", f"x:1: B:X is no ner tag. {TAG}"),
+    "another dash": (
+        "Ada B–X\n".encode(),
+        "",
+        "",
+        "x:1: B–X is no ner tag: '–' is no hyphen. Write B-X.",
+    ),
+    "a colon for the hyphen": (
+        b"Ada B:X\n",
+        "",
+        "",
+        "x:1: B:X is no ner tag: ':' is no hyphen. Write B-X.",
+    ),
     "gzip": (b"\x1f\x8b\x08", "", "", "x:1: this is a gzip archive. Unpack it first."),
     "zip": (b"PK\x03\x04", "", "", "x:1: this is a zip archive. Unpack it first."),
     "UTF-16 without a mark": (

@@ -297,7 +297,7 @@ BAD = {
     ),
     "utf-16": (
         document(row()).encode("utf-16"),
-        "x:1: byte 0xff is not UTF-8. Convert the file, for instance with iconv -f latin1 -t utf-8, or name its encoding.",
+        "x:1: this is UTF-16. Convert the file with iconv -f utf-16 -t utf-8.",
     ),
     "skeleton": (
         document(row(word="[WORD]")),

@@ -13,6 +13,7 @@ from sparse_sharing.tagging.schemes import (
     legal,
     letter_and_type,
     look_like_spans,
+    nearly_spans,
     rewrite,
     scheme_called,
     spans,
@@ -191,3 +192,29 @@ def test_conversion_errors(tags, scheme, message):
 )
 def test_what_looks_like_spans(tags, sign):
     assert look_like_spans(tags) == sign
+
+
+@pytest.mark.parametrize(
+    "tags, tag, cure",
+    [
+        ("O B I", "B", "Append one to every letter, as in B-TERM"),
+        ("E O I", "E", "Append one to every letter, as in E-TERM"),
+        ("B- I- O", "B-", "Append one to every letter, as in B-TERM"),
+        ("O b-PER", "b-PER", "Write B-PER"),
+        ("B-PER I_PER", "I_PER", "Write I-PER"),
+        ("_ I/PER o", "I/PER", "Write I-PER"),
+        ("PER.S PER.B -", "PER.S", "Write S-PER"),
+        ("B-X M-X E-X", "M-X", "Write I-X"),
+    ],
+)
+def test_tags_that_nearly_mark_spans(tags, tag, cure):
+    near = nearly_spans(tags.split())
+    assert (near.tag, near.cure) == (tag, cure)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    ["", "O", "O I", "S V O", "B-X I-X O", "S-B E-B", "B_X LOC", "E_mail S_mail", "B-cell T-cell"],
+)
+def test_tags_that_do_not(tags):
+    assert nearly_spans(tags.split()) is None

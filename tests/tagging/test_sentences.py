@@ -1,10 +1,12 @@
 "Sentences, and what a corpus knows of itself."
 
 import hashlib
+import warnings
 from dataclasses import replace
 
 import pytest
 
+from sparse_sharing.tagging.batches import Vocabulary
 from sparse_sharing.tagging.sentences import Corpus, FormatError, Sentence
 
 # --- sentences
@@ -159,3 +161,17 @@ def test_layers_can_be_left_out():
     assert (part.layers, part.scheme("ner")) == (("ner",), "bioes")
     with pytest.raises(ValueError, match="c has no layer chunk: it has pos, ner"):
         both.with_layers(["chunk"])
+
+
+def test_a_layer_that_a_training_sentence_lacks_is_told():
+    c = corpus(ner=("O", "O"))
+    part = Corpus("c", c.test, c.train, c.train)  # ner is in the second sentence alone
+    what = "sentence 1 of train has no ner tags, which others have: tag all of training, or leave"
+    with pytest.raises(ValueError, match=f"c has no layer ner: {what}"):
+        part.with_layers(["ner"])
+    for asked in (part.check, part.check_tags, lambda: Vocabulary.build(part)):
+        with pytest.warns(UserWarning, match=f"c: ner cannot be learnt: {what}"):
+            asked()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Corpus("c", c.train, c.train, c.train).check()

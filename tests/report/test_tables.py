@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 
 from sparse_sharing.report import figures, tables
 from sparse_sharing.report.replication import mixed_scoring_table
-from sparse_sharing.report.results import describe, load
+from sparse_sharing.report.results import describe, load, recorded
 from sparse_sharing.study import paper
 from sparse_sharing.study.schema import COLUMNS, SYSTEMS, Key, label
 
@@ -584,3 +584,16 @@ def test_half_a_run_shows_what_there_is(folder):
 def test_the_same_numbers_give_the_same_html(two):
     assert tables.score_table(two).to_html() == tables.score_table(two).to_html()
     assert tables.score_table(two).uuid != tables.f1_table(two).uuid
+
+
+def test_a_mask_of_a_fixed_density_is_charged_with_the_rounds_before_its_own():
+    r = load(recorded("exp1-annealed-conll2003"))
+    settings = r.run["settings"]
+    passes = 3 * (settings["warmup"] + settings["epochs"])
+    rounds = tables.nearest_to_paper(r)["round"].groupby("seed").sum()
+    every = r.candidates.groupby("seed").size()
+    spent = r.results.groupby(["system", "seed"])["task_epochs"].first()
+    assert len(spent["sparse_table4"]) > 3
+    for seed, task_epochs in spent["sparse_table4"].items():
+        assert task_epochs == passes + settings["round_epochs"] * rounds[seed]
+        assert spent["sparse", seed] == passes + settings["round_epochs"] * every[seed]

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice, pairwise
 from typing import TextIO
 
 import torch
@@ -88,23 +89,8 @@ def _whole(source: Iterable[bytes]) -> Iterator[list[Line]]:
             yield [(word, word) for word in words]
 
 
-def sentences_of(
-    source: Iterable[bytes],  # lines of an input
-    whole: bool = False,  # whether a line is a sentence, and not a word
-    column: int | None = None,  # which holds the word; None: the first one, if tabs show columns
-    comments: str = "",  # what a comment begins with, `none` if no line is one
-) -> Iterator[list[Line]]:  # the lines of each sentence
-    """The sentences of an input.
-
-    Raises `ValueError`, naming the line, for one that is no text in UTF-8, has no word, has spaces
-    and no tab if no column was named, or looks like a comment if nothing was said of comments; and
-    for columns or comments of whole lines.
-    """
-    if whole:
-        if column is not None or comments:
-            raise ValueError("--lines takes lines as they are: leave out --column and --comments")
-        yield from _whole(source)
-        return
+def _by_words(source: Iterable[bytes], column: int | None, comments: str) -> Iterator[list[Line]]:
+    "A sentence for each block of lines."
     sentence: list[Line] = []
     inside = False
     for number, line in enumerate(_decoded(source), 1):
@@ -117,6 +103,53 @@ def sentences_of(
             inside = inside or bool(sentence[-1][1])
     if sentence:
         yield sentence
+
+# %% ../../nbs/tagging/17_command.ipynb #897b9cf2
+_LOOKED_AT = 100  # sentences
+
+
+def _numbers(sentence: list[Line]) -> list[int] | None:
+    "Numbers in the place of words, if other columns stand behind each; not those of `1-2` and `1.1`."
+    ids = [WORD_ID.fullmatch(word) if "\t" in line else None for line, word in sentence if word]
+    if not all(ids):
+        return None
+    return [int(its[1]) for its in ids if its and not its[2]]
+
+
+def _looked_at(sentences: Iterator[list[Line]]) -> Iterator[list[Line]]:
+    "The same sentences. Raises `ValueError` if the first ones have running numbers for words."
+    first = list(islice(sentences, _LOOKED_AT))
+    found = [numbers for s in first if (numbers := _numbers(s)) is not None]
+    count = all(after == before + 1 for its in found for before, after in pairwise(its))
+    longest = max(found, key=len, default=[])
+    if len(found) == len(first) and len(longest) > 1 and count:
+        raise ValueError(
+            f"the first column of the input counts {', '.join(map(str, longest[:3]))} through each sentence: say "
+            "--column 2, or where the word stands, or --column 1 if these are the words."
+        )
+    return chain(first, sentences)
+
+
+def sentences_of(
+    source: Iterable[bytes],  # lines of an input
+    whole: bool = False,  # whether a line is a sentence, and not a word
+    column: int | None = None,  # which holds the word; None: the first one, if tabs show columns
+    comments: str = "",  # what a comment begins with, `none` if no line is one
+) -> Iterator[list[Line]]:  # the lines of each sentence
+    """The sentences of an input.
+
+    Raises `ValueError`, naming the line, for one that is no text in UTF-8, has no word, has spaces
+    and no tab if no column was named, or looks like a comment if nothing was said of comments; for
+    running numbers in place of words if no column was named; and for columns or comments of whole
+    lines.
+    """
+    if whole:
+        if column is not None or comments:
+            raise ValueError("--lines takes lines as they are: leave out --column and --comments")
+        yield from _whole(source)
+        return
+    sentences = _by_words(source, column, comments)
+    yield from _looked_at(sentences) if column is None else sentences
 
 # %% ../../nbs/tagging/17_command.ipynb #d17a0007
 PORTION = 20_000  # words that are tagged together

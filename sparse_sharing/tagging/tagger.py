@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..files import Damaged
-from ..persistence import ABOUT, read_about
+from ..persistence import ABOUT, read_about, ties
 from ..sharing import Sharing
 from .batches import Split, Vocabulary, encode
 from .crf import CRFHead, crf_head
@@ -29,6 +30,15 @@ from .schemes import NONE, letter_and_type, rewrite, scheme_called, spans
 from .sentences import Sentence
 
 # %% ../../nbs/tagging/16_tagger.ipynb #c4df6bf8
+def _refusal(model: Sharing, what: str) -> TypeError:
+    "Why no folder of a tagger can keep a model, and which one can."
+    return TypeError(
+        f"{what}. A saved tagger comes back with the Encoder of this package, heads of `linear_head` or "
+        "`crf_head` in its sizes, and a way of sharing of this package. Keep another model with "
+        f"`model.save(folder)`, and read it with `{type(model).__name__}.load(folder, encoder, heads)`"
+    )
+
+
 def sizes_of(
     model: Sharing,  # over an `Encoder`
 ) -> Sizes:  # of its encoder
@@ -36,24 +46,64 @@ def sizes_of(
     for module in model.modules():
         if isinstance(module, Stem):
             return module.sizes
-    raise TypeError("the model has no Stem: a tagger is made of the Encoder of this package")
+    raise _refusal(model, "the model has no Stem, as an Encoder has")
+
+
+def _kind(head: nn.Module, task: str, vocab: Vocabulary) -> str:
+    "What `new_heads` is told of a head. Raises `TypeError` for a CRF over other tags."
+    if not isinstance(head, CRFHead):
+        return "linear"
+    if head.tags != tuple(vocab.tags[task]):
+        raise TypeError(
+            f"the CRF of {task} has other tags than the vocabulary, or has them in another order: "
+            f"build it over `vocab.tags[{task!r}]`"
+        )
+    return "crf" if head.scheme == vocab.schemes[task] else f"crf={head.scheme}"
 
 
 def new_heads(
     vocab: Vocabulary,  # tags and schemes
     sizes: Sizes,  # of the encoder
-    kinds: Mapping[str, str],  # task -> `linear` or `crf`
+    kinds: Mapping[str, str],  # task -> `linear`, `crf`, or `crf=none` in a scheme of its own
 ) -> dict[str, nn.Module]:  # task -> head, whose weights are yet to be loaded
     "Heads of these kinds. Raises `ValueError` if there is no such kind."
     heads: dict[str, nn.Module] = {}
     for task, kind in kinds.items():
-        if kind == "crf":
-            heads[task] = crf_head(vocab.tags[task], sizes, vocab.schemes[task])
+        name, _, own = str(kind).partition("=")
+        if name == "crf":
+            heads[task] = crf_head(vocab.tags[task], sizes, own or vocab.schemes[task])
         elif kind == "linear":
             heads[task] = linear_head(len(vocab.tags[task]), sizes)
         else:
             raise ValueError(f"no head is called {kind!r}: it is linear or crf")
     return heads
+
+# %% ../../nbs/tagging/16_tagger.ipynb #cea25a30
+_IN_TRAINING = ("training", "sparse")  # settings that change nothing of what a module says
+
+
+def _described(model: Sharing) -> dict[str, object]:
+    "A model without its numbers. The class of a module stands as its name, which it keeps under a mask."
+    found: dict[str, object] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        kind = type(module)
+        found[path] = f"{kind.__module__}.{kind.__qualname__}"
+        for name, value in vars(module).items():
+            if (path or name == "forward") and name[0] != "_" and name not in _IN_TRAINING:
+                found[f"{path}.{name}"] = value
+    weights, buffers = model.weights(), dict(model.named_buffers())
+    found |= {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()}
+    found |= {name: buffers[name].tolist() for name in buffers if name not in weights}
+    return found | {"what is tied": ties(model)}
+
+
+def _check_twin(model: Sharing, twin: Sharing) -> None:
+    "Raises `TypeError` for the first thing that is otherwise in what would be loaded."
+    ours, theirs = _described(model), _described(twin)
+    for name in {**ours, **theirs}:
+        if name not in ours or name not in theirs or ours[name] != theirs[name]:
+            mine, its = (shorten(str(d.get(name, "nothing")), 120) for d in (ours, theirs))
+            raise _refusal(model, f"{name}: {mine}, where a loaded tagger has {its}")
 
 # %% ../../nbs/tagging/16_tagger.ipynb #29982b2a
 WORDS = 4096  # places in a batch, padding included
@@ -271,17 +321,18 @@ class Tagger(TaggerParts):
     ) -> None:
         """Write the tagger into a folder, whole or not at all: its model, with notes on the rest.
 
-        Raises `TypeError` for a model that could not be loaded again, and what `model.save` raises.
+        Raises `TypeError` for a model that would be loaded as another one, and what `model.save` raises.
         """
         model, sizes = self.model, sizes_of(self.model)
-        kinds = {t: "crf" if isinstance(model.heads[t], CRFHead) else "linear" for t in self.tasks}
-        twin = model.twin(Encoder(self.vocab, sizes), new_heads(self.vocab, sizes, kinds))
-        shapes = {name: tensor.shape for name, tensor in twin.weights().items()}
-        if shapes != {name: tensor.shape for name, tensor in model.weights().items()}:
-            raise TypeError(
-                "the model has other weights than an Encoder with such heads: keep it yourself, "
-                "with `model.save`"
-            )
+        if type(model).__module__.partition(".")[0] != Sharing.__module__.partition(".")[0]:
+            raise _refusal(model, f"{type(model).__name__} is a way of sharing of your own")
+        kinds = {task: _kind(model.heads[task], task, self.vocab) for task in self.tasks}
+        heads = new_heads(self.vocab, sizes, kinds)
+        try:
+            twin = model.twin(Encoder(self.vocab, sizes), heads)
+        except (LookupError, TypeError, ValueError) as error:  # such as a mask over other weights
+            raise _refusal(model, f"an Encoder does not fit the model ({error})") from error
+        _check_twin(model, twin)
         made = {"sparse_sharing": __version__, "torch": torch.__version__}
         content = dict(
             format=FORMAT, heads=kinds, sizes=asdict(sizes), vocabulary=asdict(self.vocab),

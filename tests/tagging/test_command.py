@@ -126,6 +126,47 @@ def test_a_treebank_of_more_columns_and_a_remark_with_a_tab():
     assert words_of(text, column=2, comments="#") == [["de"]]
 
 
+NUMBERED = {
+    "a sentence": "1\tLast\tO\n2\tspring\tO\n",
+    "several, one of them of one word": "1\tYes\n\n1\tIn\n2\tLast\n3\tspring\n\n1\tfell\n",
+    "from nought": "0\tLast\n1\tspring\n",
+    "through the file": "7\tLast\n8\tspring\n\n9\tit\n10\tfell\n",
+    "a treebank of three columns": "1-2\tdel\tx\n1\tLast\tx\n2\tspring\tx\n",
+    "with comments": "# a\n1\tLast\n2\tspring\n\n# b\n",
+}
+NOT_NUMBERED = {
+    "a column alone": "1\n2\n3\n",
+    "years": "2019\tCD\n2021\tCD\n",
+    "a number among words": "1\tCD\nmap\tNN\n",
+    "a sentence that does not count": "1\tCD\n2\tCD\n\nAda\tNNP\nfell\tVBD\n",
+    "a word without other columns": "1\tCD\n2\n",
+    "decimals": "1.5\tCD\n2.5\tCD\n",
+    "one number": "1\tCD\n",
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_running_numbers_are_no_words(name):
+    text = NUMBERED[name]
+    with pytest.raises(ValueError, match="the first column of the input counts .* say --column 2"):
+        words_of(text, comments="#")
+    named = [word for words in words_of(text, column=2, comments="#") for word in words]
+    assert " Last spring" in " ".join(["", *named])
+    assert words_of(text, column=1, comments="#")
+
+
+@pytest.mark.parametrize("name", NOT_NUMBERED)
+def test_numbers_may_be_words(name):
+    assert words_of(NOT_NUMBERED[name]) == words_of(NOT_NUMBERED[name], column=1)
+
+
+def test_running_numbers_are_found_at_the_head_of_an_endless_text():
+    "After some sentences, of which none was given out."
+    endless = (line for _ in iter(int, 1) for line in (b"1\tLast\n", b"2\tspring\n", b"\n"))
+    with pytest.raises(ValueError, match="counts 1, 2 through each sentence"):
+        next(sentences_of(endless))
+
+
 # --- what comes out
 
 

@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT
 
 from sparse_sharing.files import Damaged, load_json, save_json
 from sparse_sharing.masks import Mask
+from sparse_sharing.optim import SubnetSGD
 from sparse_sharing.sharing import (
     HardSharing,
     HierarchicalSharing,
@@ -17,7 +20,7 @@ from sparse_sharing.sharing import (
     SoftSharing,
     SparseSharing,
 )
-from sparse_sharing.tagging.batches import Vocabulary
+from sparse_sharing.tagging.batches import Vocabulary, encode
 from sparse_sharing.tagging.crf import CRFHead, crf_head
 from sparse_sharing.tagging.declared import read_columns
 from sparse_sharing.tagging.encoder import Encoder, Sizes, linear_head
@@ -62,8 +65,6 @@ def model(system: str, head: str = "linear"):
 
 def one_by_one(tagger: Tagger) -> list[dict[str, tuple[str, ...]]]:
     "Each sentence alone, each task alone, from the model's own scores."
-    from sparse_sharing.tagging.batches import encode
-
     tags = []
     tagger.model.eval()
     for words in TEXT:
@@ -230,6 +231,8 @@ def test_files_of_two_taggers_are_not_mixed(tmp_path):
         {"sizes": {"colour": 7}},
         {"heads": {"pos": "linear"}},
         {"heads": dict.fromkeys(TASKS, "magic")},
+        {"heads": dict.fromkeys(TASKS, "crf=magic")},
+        {"heads": dict.fromkeys(TASKS, 3)},
         {"vocabulary": {}},
         {"sizes": 3},
     ],
@@ -254,14 +257,161 @@ def test_a_later_format_is_refused(tmp_path):
         Tagger.load(tmp_path / "a")
 
 
-def test_a_model_of_another_kind_is_not_kept(tmp_path):
-    other = HardSharing(torch.nn.Linear(3, 4), {"pos": torch.nn.Linear(4, 2)})
-    with pytest.raises(TypeError, match="the model has no Stem"):
-        Tagger(other, VOCAB).save(tmp_path)
-    deep = HardSharing(Encoder(VOCAB, SIZES), {"pos": torch.nn.Sequential(torch.nn.Linear(10, 2))})
-    with pytest.raises(TypeError, match="other weights than an Encoder with such heads"):
-        Tagger(deep, VOCAB).save(tmp_path)
+class Own(Encoder):
+    "The weights of an `Encoder`, and another computation."
+
+    def forward(self, batch):
+        return -super().forward(batch)
+
+
+class Deeper(Encoder):
+    "With weights of its own."
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.last = torch.nn.Linear(10, 10)
+
+    def forward(self, batch):
+        return self.last(super().forward(batch))
+
+
+class Tilted(HardSharing):
+    "A way of sharing of one's own."
+
+    def run_encoder(self, task, *args, **kwargs):
+        return -super().run_encoder(task, *args, **kwargs)
+
+
+def tagging(head: torch.nn.Module | None = None, encoder=Encoder, way=HardSharing, task="pos"):
+    "A model of one task."
+    head = head or linear_head(len(VOCAB.tags[task]), SIZES)
+    return way(encoder(VOCAB, SIZES), {task: head})
+
+
+def changed(change):
+    "A model of names to which something was done."
+    its = tagging(crf_head(VOCAB.tags["ner"], SIZES, "bioes"), task="ner")
+    change(its)
+    return its
+
+
+def masked(encoder=Own):
+    "Subnets that have been used, so that modules have classes of their own."
+    encoder = encoder(VOCAB, SIZES)
+    masks = {"pos": Mask.random(encoder, 0.5, torch.Generator().manual_seed(0))}
+    its = SparseSharing(encoder, {"pos": linear_head(len(VOCAB.tags["pos"]), SIZES)}, masks)
+    Tagger(its, VOCAB).tag(TEXT)
+    assert type(its.encoder.layers[0].ltr) is not torch.nn.LSTM
+    return its
+
+
+def tied():
+    "Two heads with one weight."
+    heads = {task: linear_head(len(VOCAB.tags["pos"]), SIZES) for task in ("pos", "too")}
+    heads["too"][1].weight = heads["pos"][1].weight
+    return HardSharing(Encoder(VOCAB, SIZES), heads)
+
+
+N_POS = len(VOCAB.tags["pos"])
+TANH = torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(10, N_POS))
+OTHERS = {
+    "another network": (
+        lambda: HardSharing(torch.nn.Linear(3, 4), {"pos": torch.nn.Linear(4, 2)}),
+        "the model has no Stem",
+    ),
+    "own encoder": (lambda: tagging(encoder=Own), "encoder: test_tagger.Own, where a loaded"),
+    "own encoder, masked": (masked, "encoder: test_tagger.Own, where a loaded tagger has"),
+    "own encoder with masked weights of its own": (
+        lambda: masked(Deeper),
+        "an Encoder does not fit the model .*last",
+    ),
+    "own sharing": (lambda: tagging(way=Tilted), "Tilted is a way of sharing of your own"),
+    "own head": (lambda: tagging(TANH), "heads.pos.0: torch.nn.modules.activation.Tanh, where"),
+    "deep head": (
+        lambda: tagging(torch.nn.Sequential(torch.nn.Linear(10, N_POS))),
+        "heads.pos.0: torch.nn.modules.linear.Linear, where",
+    ),
+    "own scorer": (
+        lambda: tagging(CRFHead(TANH, VOCAB.tags["pos"])),
+        "heads.pos.scorer.0: torch.nn.modules.activation.Tanh, where",
+    ),
+    "plain scorer": (
+        lambda: tagging(CRFHead(torch.nn.Linear(10, N_POS), VOCAB.tags["pos"])),
+        "heads.pos.scorer: torch.nn.modules.linear.Linear, where",
+    ),
+    "other dropout": (
+        lambda: tagging(linear_head(N_POS, Sizes(hidden=5, dropout=0.25))),
+        "heads.pos.0.below: 64, where a loaded tagger has 128",
+    ),
+    "other tags": (
+        lambda: tagging(crf_head(VOCAB.tags["pos"][::-1], SIZES)),
+        "the CRF of pos has other tags than the vocabulary",
+    ),
+    "other rules": (
+        lambda: changed(lambda its: its.heads["ner"].forbidden.zero_()),
+        r"heads.ner.forbidden: \[\[False",
+    ),
+    "another forward": (
+        lambda: changed(lambda its: setattr(its.encoder, "forward", lambda batch: 0)),
+        "encoder.forward: <function",
+    ),
+    "numbers of another type": (
+        lambda: changed(lambda its: its.double()),
+        r"heads.ner.start: \(torch.float64, ",
+    ),
+    "largest norm": (
+        lambda: changed(lambda its: setattr(its.encoder.stem.words, "max_norm", 0.1)),
+        "encoder.stem.words.max_norm: 0.1, where a loaded tagger has None",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_model_that_would_be_loaded_as_another_is_not_kept(tmp_path, name):
+    made, message = OTHERS[name]
+    with pytest.raises(TypeError, match=message) as e:
+        Tagger(made(), VOCAB).save(tmp_path)
     assert not list(tmp_path.iterdir())
+    if name != "other tags":  # which are cured in another way
+        assert "Keep another model with `model.save(folder)`, and read it with `" in str(e.value)
+        assert "Sharing.load(folder, encoder, heads)`" in str(e.value) or name == "own sharing"
+
+
+def test_weights_that_two_heads_share_are_not_kept(tmp_path):
+    vocab = replace(
+        VOCAB,
+        tags={**VOCAB.tags, "too": VOCAB.tags["pos"]},
+        schemes={**VOCAB.schemes, "too": "none"},
+    )
+    with pytest.raises(
+        TypeError, match="what is tied: .*too.1.weight.*, where a loaded tagger has"
+    ):
+        Tagger(tied(), vocab).save(tmp_path)
+
+
+def test_what_matters_in_training_alone_is_no_difference(tmp_path):
+    model = masked(Encoder)
+    model.encoder.stem.words.sparse = False  # as Adam wants it
+    model.train()
+    tagger = Tagger(model, VOCAB)
+    tagger.save(tmp_path)
+    assert Tagger.load(tmp_path).tag(TEXT) == tagger.tag(TEXT)
+
+
+@pytest.mark.parametrize(
+    "task, scheme, kind",
+    [("ner", "none", "crf=none"), ("ner", "bioes", "crf"), ("pos", "io", "crf=io")],
+)
+def test_a_crf_comes_back_in_its_own_scheme(tmp_path, task, scheme, kind):
+    "A folder says it only where the scheme is not that of the tags: other folders are as they were."
+    torch.manual_seed(0)
+    tagger = Tagger(tagging(crf_head(VOCAB.tags[task], SIZES, scheme), task=task), VOCAB)
+    torch.nn.init.normal_(tagger.model.heads[task].transitions)
+    tagger.save(tmp_path)
+    assert load_json(tmp_path / "model.json")["notes"]["tagger"]["heads"] == {task: kind}
+    again = Tagger.load(tmp_path)
+    assert again.model.heads[task].scheme == scheme
+    assert again.tag(TEXT) == tagger.tag(TEXT)
 
 
 def test_saving_goes_on_from_whatever_was_there(tmp_path):
@@ -276,6 +426,31 @@ def test_saving_goes_on_from_whatever_was_there(tmp_path):
     with pytest.raises(ValueError, match="model.json is damaged"):
         other.save(tmp_path / "b")
     assert (tmp_path / "b/model.json").read_text() == "mine"
+
+
+def test_words_that_were_given_a_vector_before_training_are_known_when_it_is_loaded(tmp_path):
+    "Rows behind the others. Training meets none of these words, and their vectors come back as they were."
+    assert not {"lake", "pond"} & set(VOCAB.words)
+    vocab = replace(VOCAB, words=(*VOCAB.words, "lake", "pond"))
+    vectors = vocab.vectors({"lake": np.full(6, 2.0), "pond": np.full(6, 3.0)}, 6, seed=0)
+    model = HardSharing(
+        Encoder(vocab, SIZES, vectors), {"pos": linear_head(len(vocab.tags["pos"]), SIZES)}
+    )
+    train = encode(CORPUS.train, vocab, ["pos"])
+    optimizer = SubnetSGD(model, lr=0.1, momentum=0.9)
+    for batch in train.in_order(10):
+        scores, gold = model(batch, task="pos").flatten(0, 1), batch.tags["pos"].flatten()
+        torch.nn.functional.cross_entropy(scores, gold, ignore_index=-100).backward()
+        optimizer.step("pos")
+        optimizer.zero_grad()
+    Tagger(model, vocab).save(tmp_path)
+    again = Tagger.load(tmp_path)
+    table = again.model.encoder.stem.words.weight
+    assert table[-2:].mean(1).tolist() == [2, 3]
+    assert not torch.equal(table[2:-2], vectors[2:-2])
+    assert encode([Sentence(("Pond",), {})], again.vocab, ()).form_words.tolist() == [
+        len(table) - 1
+    ]
 
 
 # --- the scheme that files were in

@@ -49,15 +49,20 @@ def shades(
     return sns.blend_palette([pale, colour, dark], n).as_hex()
 
 
+def _by_system(keys: Sequence[Key]) -> dict[str, list[Key]]:
+    "Keys of each system, both in the order of tables."
+    kinds: dict[str, list[Key]] = {}
+    for key in in_order(keys):
+        kinds.setdefault(key.system, []).append(key)
+    return kinds
+
+
 def look(
     keys: Sequence[Key],  # what is to be shown
 ) -> Look:  # arguments of seaborn
     "One colour per system, the same in every figure; with levels, darker from one to the next."
-    kinds: dict[str, list[Key]] = {}
-    for key in in_order(keys):
-        kinds.setdefault(key.system, []).append(key)
     palette = {}
-    for system, same in kinds.items():
+    for system, same in _by_system(keys).items():
         colour = SYSTEMS[system].colour if system in SYSTEMS else "#808080"
         for key, shade in zip(same, shades(colour, len(same)), strict=True):
             palette[label(key)] = shade
@@ -148,11 +153,8 @@ DASHES: tuple[Any, ...] = ("", (4, 1.5), (1, 1), (5, 1, 1, 1), (2, 3))  # of sev
 
 def _dashes(keys: Sequence[Key]) -> dict[str, Any]:
     "How a line is broken, by label: those of one system in turn; hard sharing alone is dashed."
-    kinds: dict[str, list[Key]] = {}
-    for key in in_order(keys):
-        kinds.setdefault(key.system, []).append(key)
     dashes = {}
-    for system, same in kinds.items():
+    for system, same in _by_system(keys).items():
         for i, key in enumerate(same):
             alone = system == "hard" and len(same) == 1
             dashes[label(key)] = (2, 1) if alone else DASHES[i % len(DASHES)]

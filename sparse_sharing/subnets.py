@@ -203,10 +203,11 @@ class Viewed(Tied):
         "Who looks on in the first calls of a task."
         if torch.compiler.is_compiling():
             return None
-        encoder, own = self.encoder_of(task), self.own_of(task)
+        encoder = self.encoder_of(task)
         graph = torch.is_grad_enabled() and (task, True, encoder.training) in self._first
         if not graph and (task, False, encoder.training) not in self._first:
             return None
+        own = self.own_of(task)
         masked = {id(m._parameters[n]): c for m, _, n, c in self._places[task][0].values()}
         private = {id(encoder.get_parameter(n)): n for n, _ in own.named_parameters()}
         kept = None if self.shared_buffers else own

@@ -145,8 +145,9 @@ class Rooms:
             return None
         if torch.is_inference_mode_enabled() or _in_transform() or not weight.is_leaf:
             return None  # memory that could not be written to again, or a weight that comes once
-        by_weight = self._here.__dict__.setdefault("rooms", WeakIdKeyDictionary())
-        rooms: list[Tensor] = by_weight.setdefault(weight, [])
+        if not hasattr(self._here, "rooms"):  # of this thread
+            self._here.rooms = WeakIdKeyDictionary()
+        rooms: list[Tensor] = self._here.rooms.setdefault(weight, [])
         for room in rooms:
             fits = (room.shape, room.dtype) == (weight.shape, weight.dtype)
             if fits and count(room.untyped_storage()._cdata) == 2:  # the room, and this look at it
@@ -313,8 +314,7 @@ def _redirected(kind: type[nn.Module], names: frozenset[str]) -> type[nn.Module]
 def _blank(kind: type[nn.Module], names: frozenset[str]) -> nn.Module:
     "An instance without content, to be filled by whoever copies or unpickles."
     redirected: Any = _redirected(kind, names)  # type: ignore[arg-type]
-    module: nn.Module = redirected.__new__(redirected)
-    return module
+    return redirected.__new__(redirected)  # type: ignore[no-any-return]
 
 # %% ../nbs/method/13_views.ipynb #36d75131
 def redirect(

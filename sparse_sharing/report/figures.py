@@ -106,9 +106,7 @@ def legend(
         if own is not None:
             own.remove()
     if handles:
-        wide = (
-            max(len(text) for text in handles) > 27
-        )  # characters, of which four columns have room
+        wide = max(map(len, handles)) > 27  # characters: more leave no room for four columns
         place: dict[str, Any] = {"loc": "outside lower left", "ncols": 3 if wide else 4}
         fig.legend(list(handles.values()), list(handles), frameon=False, fontsize=9, **place)
     return fig
